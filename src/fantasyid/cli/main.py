@@ -1,0 +1,74 @@
+"""The `fantasyid` command."""
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fantasyid import __version__
+from fantasyid.cli.doctor import doctor
+from fantasyid.cli.evaluate import evaluate_app
+from fantasyid.cli.generate import generate
+from fantasyid.core.errors import FantasyIDError
+
+
+class CommandGroup(TyperGroup):
+    """Turns errors into exit codes: 2 with one sentence for bad input, 1 for our own faults."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command in its click context."""
+        try:
+            return super().invoke(ctx)
+        except FantasyIDError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except Exception as error:
+            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+                raise  # typer's own ways out: --help, wrong usage, Exit
+            if ctx.params["debug"]:
+                traceback.print_exc(file=sys.stderr)
+            typer.echo(
+                f"Error: something went wrong inside fantasyid {__version__} ({type(error).__name__}: {error}). "
+                "Please report it with what `fantasyid --debug ...` and `fantasyid doctor` print.",
+                err=True,
+            )
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=CommandGroup,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fantasyid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """One face photo and one prompt become a video of that person.
+
+    [bold]Start here[/bold]
+
+      fantasyid generate photo.jpg --prompt "a person smiles" --out smile.mp4
+
+    Exit codes: 0 done, 2 bad input or set-up, 1 our fault.
+    """
+
+
+app.command()(generate)
+app.command()(doctor)
+app.add_typer(evaluate_app, name="evaluate")

@@ -1,0 +1,143 @@
+"""The VAE's side of the video model, shared by the pipeline and training.
+
+Two orders of axes are in use, as in diffusers: the VAE's (B, C, T, H, W) and the transformer's (B, T, C, H, W).
+`encode_*` and `decode_video` speak the VAE's order, `concat_reference` the transformer's. Latents that leave this file
+are scaled to about unit variance.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.embeddings import get_3d_rotary_pos_embed
+from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
+from einops import rearrange
+
+from fantasyid.core.errors import InvalidRequestError
+
+
+def allowed_frames(vae: AutoencoderKLCogVideoX, longest: int) -> range:
+    """Lengths of video the VAE decodes to as many frames as it encoded: 1, 9, 17, ... for CogVideoX's.
+
+    The VAE encodes 4k+1 frames, but decodes two latent frames at a time and takes the first of an odd number only for a
+    single one; so the number of latent frames must be odd.
+
+    Args:
+        vae: The video VAE.
+        longest: No length above this is given.
+
+    Returns:
+        The lengths, ascending.
+    """
+    return range(1, longest + 1, 2 * vae.config.temporal_compression_ratio)
+
+
+@torch.no_grad()
+def encode_video(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tensor:
+    """Encode clips to the latents the video model is trained on.
+
+    Args:
+        vae: The video VAE.
+        video: (B, 3, T, H, W) in [-1, 1]; T is one that `allowed_frames` allows.
+
+    Returns:
+        (B, C, t, h, w): the distribution's mode times the scaling factor, in the VAE's dtype.
+
+    Raises:
+        InvalidRequestError: T does not fit the VAE.
+    """
+    frames = video.shape[2]
+    if frames not in allowed_frames(vae, frames):
+        step = allowed_frames(vae, frames).step
+        raise InvalidRequestError(f"The video has {frames} frames; the VAE takes {step}k+1, such as {2 * step + 1}.")
+    return _mode(vae, video) * float(vae.config.scaling_factor)
+
+
+@torch.no_grad()
+def reference_latents(vae: AutoencoderKLCogVideoX, image: torch.Tensor) -> torch.Tensor:
+    """Encode reference pictures as single-frame latents; deterministic, so a photo always gives the same video.
+
+    With `invert_scale_latents` in the VAE's config the reference latent is divided by the scaling factor, because the
+    base was trained so; video latents are multiplied all the same, as upstream.
+
+    Args:
+        vae: The video VAE.
+        image: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B, C, 1, h, w) in the VAE's dtype.
+    """
+    latents = _mode(vae, rearrange(image, "b c h w -> b c 1 h w"))
+    factor = float(vae.config.scaling_factor)
+    return latents / factor if vae.config.invert_scale_latents else latents * factor
+
+
+def decode_video(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
+    """Decode scaled latents to frames.
+
+    Args:
+        vae: The video VAE.
+        latents: (B, C, t, h, w) as `encode_video` gives them.
+
+    Returns:
+        (B, 3, T, H, W), about [-1, 1] and not clamped, in the VAE's dtype.
+    """
+    return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample  # type: ignore[no-any-return]
+
+
+def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+    """Append the reference channels to noisy latents, in CogVideoX-I2V's layout.
+
+    The reference latent stands in the extra channels of latent frame 0; the other frames' are zero, and all are zero
+    without a reference.
+
+    Args:
+        noisy: (B, T, C, h, w), the transformer's order.
+        reference: (B, 1, C, h, w), or None for plain text-to-video. A sample that is all zero has no reference.
+
+    Returns:
+        (B, T, 2C, h, w) in the dtype of `noisy`.
+    """
+    conditions = torch.zeros_like(noisy)
+    if reference is not None:
+        batch, _, channels, height, width = noisy.shape
+        assert reference.shape == (batch, 1, channels, height, width), (reference.shape, noisy.shape)
+        conditions[:, :1] = reference
+    return torch.cat([noisy, conditions], dim=2)
+
+
+def rotary_embedding(
+    config: Mapping[str, Any], frames: int, height: int, width: int, device: torch.device | str | None = None
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Rotary position code of a latent grid, as CogVideoX computes it.
+
+    Positions are scaled so that the model's own sample size keeps its range; another shape is fitted inside it.
+
+    Args:
+        config: The transformer's config.
+        frames: Latent frames, 5 for 17 video frames and 1 for a single one.
+        height: Latent rows, before patching.
+        width: Latent columns, before patching.
+        device: Where the code is computed.
+
+    Returns:
+        (cos, sin), each (frames * rows * columns of patches, attention_head_dim) float32, or None for models without
+        rotary positions.
+
+    Raises:
+        InvalidRequestError: The transformer has temporal patches (CogVideoX 1.5), which are not supported.
+    """
+    if config["patch_size_t"] is not None:
+        raise InvalidRequestError("CogVideoX 1.5 (patch_size_t) is not supported; use CogVideoX-5B or its I2V variant.")
+    if not config["use_rotary_positional_embeddings"]:
+        return None
+    patch = config["patch_size"]
+    grid = (height // patch, width // patch)
+    crops = get_resize_crop_region_for_grid(grid, config["sample_width"] // patch, config["sample_height"] // patch)
+    cos, sin = get_3d_rotary_pos_embed(config["attention_head_dim"], crops, grid, frames, device=device)
+    return cos, sin
+
+
+def _mode(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tensor:
+    return vae.encode(video.to(vae.dtype)).latent_dist.mode()  # type: ignore[no-any-return]

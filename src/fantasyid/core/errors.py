@@ -1,0 +1,49 @@
+"""Every error a user can meet: each names the value at fault and the remedy, in one sentence."""
+
+
+class FantasyIDError(Exception):
+    """Base of all errors caused by input or set-up; the command line shows the message and exits with 2."""
+
+
+class InvalidRequestError(FantasyIDError):
+    """A setting is outside what the model or the command allows."""
+
+
+class UnreadablePhotoError(FantasyIDError):
+    """The file is missing, damaged, or not an image."""
+
+
+class NoFaceError(FantasyIDError):
+    """No face was found in the photo."""
+
+
+class FaceChoiceError(FantasyIDError):
+    """The face number asked for does not exist in the photo."""
+
+
+class FaceTooSmallError(FantasyIDError):
+    """The chosen face has too few pixels to tell a person by."""
+
+
+class ExtremeProfileError(FantasyIDError):
+    """The chosen face is turned too far from the camera."""
+
+
+class UnreadableVideoError(FantasyIDError):
+    """The file is missing, damaged, or not a video."""
+
+
+class MissingBackendError(FantasyIDError):
+    """An optional package is needed and not installed."""
+
+
+class MissingWeightsError(FantasyIDError):
+    """A model or data file is needed and not there."""
+
+
+class CorruptWeightsError(FantasyIDError):
+    """A weights file does not match its manifest, or its keys do not match the model."""
+
+
+class TopologyMismatchError(FantasyIDError):
+    """Vertices of one mesh were given to a model trained on another."""

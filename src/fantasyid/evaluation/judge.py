@@ -1,0 +1,138 @@
+"""Judge a folder of generated frames: `python -m fantasyid.evaluation.judge --help`.
+
+The second half of the evaluation; the first (`fantasyid.evaluation.generate`) left one `.npz` a video. Every video's
+judgement is kept, so an interrupted run goes on where it stopped, and a video generated anew is judged anew.
+"""
+
+import argparse
+import hashlib
+import logging
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from fantasyid.core.errors import FantasyIDError, InvalidRequestError
+from fantasyid.core.imaging import read_photo
+from fantasyid.evaluation.identity import Judge
+from fantasyid.evaluation.motion import face_motion, measure_actions
+from fantasyid.evaluation.protocol import (
+    MODES,
+    REPOSED,
+    EvaluationRow,
+    Person,
+    evaluation_rows,
+    load_frames,
+    read_people,
+    shuffled_reference,
+)
+from fantasyid.evaluation.report import EvaluationReport, VideoJudgement, build_report, to_markdown
+from fantasyid.face.landmarks import LandmarkReader
+from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
+
+logger = logging.getLogger(__name__)
+
+
+def judge_folder(
+    people: tuple[Person, ...], photos: Path, frames: Path, out: Path, model: Path = MINI_FOLDER, num_workers: int = 1
+) -> EvaluationReport:
+    """Judge every mode whose folder exists, and write `report.json` and `report.md`.
+
+    Args:
+        people: From `read_people`; at least two.
+        photos: Folder the people's photos are relative to.
+        frames: Folder the rows' files are relative to.
+        out: Folder for the report and the single judgements. Remove `judged` in it after changing the judge itself.
+        model: Packed model whose landmark network measures the actions.
+        num_workers: Processes.
+
+    Returns:
+        The report.
+
+    Raises:
+        InvalidRequestError: No mode has a folder, or a video of a mode is missing.
+    """
+    modes = tuple(mode for mode in (*MODES, REPOSED) if (frames / mode.name).is_dir())
+    if not modes:
+        raise InvalidRequestError(f"{frames} has none of the folders {', '.join(mode.name for mode in MODES)}.")
+    rows = list(evaluation_rows(people, modes))
+    missing = [row.file for row in rows if not (frames / row.file).is_file()]
+    if missing:
+        raise InvalidRequestError(f"{len(missing)} of {len(rows)} videos are missing in {frames}, first {missing[0]}.")
+    if num_workers == 1:
+        judgements = judge_rows(rows, people, photos, frames, out, model)
+    else:
+        batches = [rows[start::num_workers] for start in range(num_workers)]
+        with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+            futures = [pool.submit(judge_rows, batch, people, photos, frames, out, model) for batch in batches]
+            judgements = [judgement for future in futures for judgement in future.result()]
+    report = build_report(sorted(judgements, key=lambda judgement: (judgement.person, judgement.mode)))
+    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (out / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    return report
+
+
+def judge_rows(
+    rows: Sequence[EvaluationRow], people: tuple[Person, ...], photos: Path, frames: Path, out: Path, model: Path
+) -> list[VideoJudgement]:
+    """Judge some rows in this process, skipping those judged before; arguments as in `judge_folder`."""
+    judge = Judge.builtin()
+    reader = LandmarkReader(load_component(model, "landmark_model"))
+    references = {person.name: judge.embed_reference(read_photo(photos / person.photo)) for person in people}
+    others = shuffled_reference(people)
+    judgements = []
+    for index, row in enumerate(rows):
+        person, other = row.person.name, others[row.person.name].name
+        path, kept = frames / row.file, out / "judged" / row.file.with_suffix(".json")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        judgement = VideoJudgement.model_validate_json(kept.read_bytes()) if kept.is_file() else None
+        if judgement is None or (judgement.frames_sha256, judgement.shuffled_person) != (digest, other):
+            images, _ = load_frames(path)
+            track = judge.track(images)
+            judgement = VideoJudgement(
+                person=person,
+                shuffled_person=other,
+                mode=row.mode,
+                prompt_key=row.prompt_key,
+                frames_sha256=digest,
+                identity=judge.score(references[person], track),
+                shuffled=judge.score(references[other], track),
+                face_motion=face_motion(images, track.faces),
+                actions=measure_actions(images, track.faces, reader),
+            )
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(judgement.model_dump_json(), encoding="utf-8")
+        judgements.append(judgement)
+        logger.info("%d of %d: %s, verified %.2f", index + 1, len(rows), row.file, judgement.identity.verification_rate)
+    return judgements
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `judge_folder` from the command line.
+
+    Returns:
+        The exit code: 0 done, 2 bad input.
+    """
+    parser = argparse.ArgumentParser(prog="python -m fantasyid.evaluation.judge", description=__doc__)
+    parser.add_argument("--manifest", type=Path, required=True, help="CSV of the portraits")
+    parser.add_argument("--photos", type=Path, required=True, help="folder the manifest's files are relative to")
+    parser.add_argument("--frames", type=Path, required=True, help="folder of the generated .npz, one folder a mode")
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.md and judged/")
+    parser.add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model whose landmark network is used")
+    parser.add_argument("--people", type=int, help="only the first so many people")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        people = read_people(options.manifest)[: options.people]
+        report = judge_folder(people, options.photos, options.frames, options.out, options.model, options.workers)
+    except FantasyIDError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(to_markdown(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The fixed evaluation as data: which people, prompts, seeds and identity settings, and where each video's frames lie.
+
+Generating (on a GPU machine) and judging (anywhere) share nothing but this file and a folder of frames, so it imports
+neither a video encoder nor a face library.
+"""
+
+import csv
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
+
+SEED = 20_261_122
+"""The k-th person's videos all start from seed `SEED + k`, so prompts and modes differ in nothing else."""
+
+
+@dataclass(frozen=True)
+class EvaluationPrompt:
+    """One thing to ask for, in the words of the training captions."""
+
+    key: str
+    text: str
+    """With `{person}` to fill in."""
+
+
+@dataclass(frozen=True)
+class ActionPair:
+    """Two opposite prompts, and the measure that must come out higher for the first."""
+
+    measure: str
+    """A field of `motion.ActionMeasures`."""
+    higher: str
+    lower: str
+
+
+@dataclass(frozen=True)
+class IdentityMode:
+    """How identity enters a video."""
+
+    name: str
+    use_reference: bool
+    use_identity_tokens: bool
+    all_prompts: bool
+    """Whether the opposite prompts are acted out too."""
+
+
+IDENTITY_PROMPTS = (
+    EvaluationPrompt("turn_left", "{person} turns the head to the left, in front of a plain grey background."),
+    EvaluationPrompt("smile", "{person} smiles, in front of a plain blue background."),
+    EvaluationPrompt("mouth_open", "{person} opens the mouth, in front of a plain green background."),
+    EvaluationPrompt("talk", "{person} talks, in front of a plain white background."),
+    EvaluationPrompt("nod", "{person} nods, in front of a plain brown background."),
+)
+OPPOSITE_PROMPTS = (
+    EvaluationPrompt("turn_right", "{person} turns the head to the right, in front of a plain grey background."),
+    EvaluationPrompt("serious", "{person} keeps a serious face, in front of a plain blue background."),
+    EvaluationPrompt("mouth_closed", "{person} keeps the mouth closed, in front of a plain green background."),
+)
+ACTION_PAIRS = (
+    ActionPair("yaw_deg", higher="turn_right", lower="turn_left"),
+    ActionPair("smile", higher="smile", lower="serious"),
+    ActionPair("mouth_opening", higher="mouth_open", lower="mouth_closed"),
+)
+FULL = IdentityMode("full", use_reference=True, use_identity_tokens=True, all_prompts=True)
+REFERENCE_ONLY = IdentityMode("reference_only", use_reference=True, use_identity_tokens=False, all_prompts=False)
+TOKENS_ONLY = IdentityMode("tokens_only", use_reference=False, use_identity_tokens=True, all_prompts=False)
+NO_IDENTITY = IdentityMode("no_identity", use_reference=False, use_identity_tokens=False, all_prompts=False)
+MODES = (FULL, REFERENCE_ONLY, TOKENS_ONLY, NO_IDENTITY)
+REPOSED = IdentityMode("reposed", use_reference=False, use_identity_tokens=False, all_prompts=True)
+"""No model's output: the same prompts acted out by re-posing the real photos; the ceiling, and the unit of motion."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One held-out person and the photo that stands for them."""
+
+    name: str
+    photo: str
+    """Path of the photo, relative to the photo folder."""
+    caption: str
+    """Such as "A woman in her 40s"."""
+    sex: str
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One video to make and to judge."""
+
+    person: Person
+    mode: str
+    use_reference: bool
+    use_identity_tokens: bool
+    prompt_key: str
+    prompt: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """Where its frames lie, relative to the frame folder."""
+        return Path(self.mode) / f"{self.person.name}_{self.prompt_key}.npz"
+
+
+def read_people(manifest: Path, split: str = "val") -> tuple[Person, ...]:
+    """Read the people of one split from a portrait manifest, each with their largest face as reference.
+
+    Args:
+        manifest: CSV with the columns person, file, sex, age_decade, split and face_x0, face_y0, face_x1, face_y1.
+        split: Which value of the column `split`.
+
+    Returns:
+        People sorted by name.
+
+    Raises:
+        InvalidRequestError: The file or a column is missing, or nobody is in that split.
+    """
+    if not manifest.is_file():
+        raise InvalidRequestError(f"There is no manifest at {manifest}; check the path.")
+    best: dict[str, dict[str, str]] = {}
+    with manifest.open(newline="", encoding="utf-8") as file:
+        try:
+            for record in csv.DictReader(file):
+                name = record["person"]
+                if record["split"] == split and (name not in best or _face_area(record) > _face_area(best[name])):
+                    best[name] = record
+            people = [
+                Person(name, row["file"], describe_person(row["sex"], row["age_decade"]), row["sex"])
+                for name, row in sorted(best.items())
+            ]
+        except KeyError as error:
+            raise InvalidRequestError(f"The manifest {manifest} has no column {error}.") from error
+    if not people:
+        raise InvalidRequestError(f"Nobody in {manifest} has the split {split!r}.")
+    return tuple(people)
+
+
+def _face_area(record: dict[str, str]) -> float:
+    x0, y0, x1, y1 = (float(record[f"face_{name}"]) for name in ("x0", "y0", "x1", "y1"))
+    return (x1 - x0) * (y1 - y0)
+
+
+def describe_person(sex: str, age_decade: str) -> str:
+    """Name a person as the training captions do, at the start of a sentence.
+
+    Args:
+        sex: "male", "female" or blank.
+        age_decade: "40" for forty to forty-nine, or blank.
+    """
+    noun, pronoun = {"male": ("A man", "his"), "female": ("A woman", "her")}.get(sex, ("A person", "their"))
+    return f"{noun} in {pronoun} {age_decade}s" if age_decade else noun
+
+
+def shuffled_reference(people: tuple[Person, ...]) -> dict[str, Person]:
+    """Give each person somebody else as reference, of the same sex wherever possible.
+
+    Neighbours of one sex are a harder test than strangers at random: telling men from women does not pass it.
+
+    Args:
+        people: At least two.
+
+    Returns:
+        The other person by each person's name; everybody is somebody's other exactly once.
+    """
+    assert len(people) > 1, "one person alone cannot be shuffled"
+    ring = sorted(people, key=lambda person: (person.sex, person.name))
+    return {person.name: other for person, other in zip(ring, ring[1:] + ring[:1], strict=True)}
+
+
+def evaluation_rows(people: tuple[Person, ...], modes: tuple[IdentityMode, ...] = MODES) -> Iterator[EvaluationRow]:
+    """List every video of the evaluation, mode by mode.
+
+    Args:
+        people: From `read_people`.
+        modes: Which identity settings; the full one also acts out the opposite prompts.
+    """
+    for mode in modes:
+        prompts = IDENTITY_PROMPTS + (OPPOSITE_PROMPTS if mode.all_prompts else ())
+        for index, person in enumerate(people):
+            for prompt in prompts:
+                yield EvaluationRow(
+                    person=person,
+                    mode=mode.name,
+                    use_reference=mode.use_reference,
+                    use_identity_tokens=mode.use_identity_tokens,
+                    prompt_key=prompt.key,
+                    prompt=prompt.text.format(person=person.caption),
+                    seed=SEED + index,
+                )
+
+
+def save_frames(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
+    """Write the frames of one video, complete or not at all.
+
+    Args:
+        path: Ends in `.npz`; its folder is made.
+        frames: RGB (T,H,W,3).
+        fps: Frames per second.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex}.npz")
+    try:
+        np.savez_compressed(partial, frames=frames, fps=np.float64(fps))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_frames(path: Path) -> tuple[NDArray[np.uint8], float]:
+    """Read what `save_frames` wrote.
+
+    Returns:
+        RGB frames (T,H,W,3) and frames per second.
+
+    Raises:
+        UnreadableVideoError: The file is missing, damaged, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            frames, fps = file["frames"], float(file["fps"])
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UnreadableVideoError(f"{path} does not hold frames ({error}); generate it again.") from error
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0:
+        raise UnreadableVideoError(f"{path} holds {frames.dtype} of shape {frames.shape}, not frames; make it again.")
+    return frames, fps

@@ -1,0 +1,133 @@
+"""Layer-aware injection of identity tokens into the video tokens of one transformer block (paper 3.5, Eq. 2)."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class IdentityKeyValues:
+    """Keys and values of the identity tokens for every block that injects them.
+
+    They depend neither on time nor on the video, so one computation serves all denoising steps.
+
+    Attributes:
+        keys: One (B, heads, N, head_dim) per injecting block, first block first.
+        values: The same for the values.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+class IdentityAttention(nn.Module):
+    """Attention of video tokens to identity tokens: Attention(Z_l W_q, V_F W_k, V_F W_v).
+
+    Queries and keys are layer-normalised per head, as in the base block's own attention: the residual stream Z_l grows
+    by orders of magnitude over the layers. The keys' norm has no bias, which would move all logits of a query alike.
+    Eq. 2 has no output projection; one exists only where the attention is narrower or wider than the block.
+
+    Args:
+        dim: Width of the video tokens.
+        identity_dim: Width of the identity tokens.
+        inner_dim: Width of the attention; a multiple of `num_heads`.
+        num_heads: Number of heads.
+    """
+
+    def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int) -> None:
+        super().__init__()
+        if inner_dim % num_heads:
+            raise ValueError(f"injection width {inner_dim} is not a multiple of {num_heads} heads")
+        self.num_heads = num_heads
+        self.to_q = nn.Linear(dim, inner_dim, bias=False)
+        self.to_k = nn.Linear(identity_dim, inner_dim, bias=False)
+        self.to_v = nn.Linear(identity_dim, inner_dim, bias=False)
+        self.norm_q = nn.LayerNorm(inner_dim // num_heads)
+        self.norm_k = nn.LayerNorm(inner_dim // num_heads, bias=False)
+        self.to_out = nn.Identity() if inner_dim == dim else nn.Linear(inner_dim, dim, bias=False)
+
+    def project(self, identity_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn identity tokens (B, N, identity_dim) into a key and a value, each (B, heads, N, head_dim)."""
+        key = self.norm_k(rearrange(self.to_k(identity_tokens), "b n (h d) -> b h n d", h=self.num_heads))
+        value = rearrange(self.to_v(identity_tokens), "b n (h d) -> b h n d", h=self.num_heads)
+        return key, value
+
+    def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend from video tokens (B, S, dim) to the projected identity tokens; returns (B, S, dim)."""
+        query = self.norm_q(rearrange(self.to_q(hidden_states), "b s (h d) -> b h s d", h=self.num_heads))
+        attended = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.to_out(rearrange(attended, "b h s d -> b s (h d)"))
+        return out
+
+
+class LayerAwareFeature(nn.Module):
+    """F_l of Eq. 2: a depthwise convolution over the token grid, then LayerNorm whose gain and bias start at zero.
+
+    The paper says "a convolution block followed by normalization" and gives no size. The kernel spans (1, 3, 3) of the
+    (T, H, W) grid: the block's own attention already mixes time, a 2-D depthwise kernel is the fast one on every
+    device, and no latent frame needs a neighbour that another device may hold. It starts as the identity kernel.
+
+    Args:
+        dim: Width of the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
+        self.norm = nn.LayerNorm(dim)
+        nn.init.dirac_(self.conv.weight, groups=dim)
+        nn.init.zeros_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
+
+    def forward(self, features: Tensor, token_grid: tuple[int, int, int]) -> Tensor:
+        """Weigh the attended identity features for this layer.
+
+        Args:
+            features: (B, T * H * W, dim), frames first, then rows, then columns.
+            token_grid: T, H and W, in tokens.
+
+        Returns:
+            (B, T * H * W, dim); zero until trained.
+        """
+        frames, height, width = token_grid
+        grid = rearrange(features, "b (t h w) c -> (b t) c h w", t=frames, h=height, w=width)
+        out: Tensor = self.norm(rearrange(self.conv(grid), "(b t) c h w -> b (t h w) c", t=frames))
+        return out
+
+
+class IdentityInjection(nn.Module):
+    """What one block adds to its video tokens: F_l(Attention(Z_l W_q, V_F W_k, V_F W_v)).
+
+    Args:
+        dim: Width of the video tokens.
+        identity_dim: Width of the identity tokens.
+        inner_dim: Width of the attention.
+        num_heads: Heads of the attention.
+        use_layer_aware: False leaves F_l out (ablation "w/o LACSI"): what is attended to is added as it is, and the
+            transformer scales it by one zero-initialised gain that all layers share.
+    """
+
+    def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int, use_layer_aware: bool) -> None:
+        super().__init__()
+        self.attention = IdentityAttention(dim, identity_dim, inner_dim, num_heads)
+        self.feature = LayerAwareFeature(dim) if use_layer_aware else None
+
+    def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor, token_grid: tuple[int, int, int]) -> Tensor:
+        """Compute the addition to the video tokens.
+
+        Args:
+            hidden_states: Video tokens (B, T * H * W, dim).
+            key: Identity keys (B, heads, N, head_dim).
+            value: Identity values (B, heads, N, head_dim).
+            token_grid: T, H and W, in tokens.
+
+        Returns:
+            (B, T * H * W, dim).
+        """
+        attended: Tensor = self.attention(hidden_states, key, value)
+        if self.feature is None:
+            return attended
+        weighed: Tensor = self.feature(attended, token_grid)
+        return weighed

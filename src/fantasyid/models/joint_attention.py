@@ -1,0 +1,64 @@
+"""CogVideoX's attention over text and video tokens, through diffusers' dispatcher."""
+
+from typing import Any
+
+import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import apply_rotary_emb
+from torch import Tensor
+
+
+class JointAttnProcessor:
+    """What `CogVideoXAttnProcessor2_0` computes, with a choice of attention kernel and context parallelism.
+
+    Diffusers' own processor calls PyTorch's attention directly: under a context-parallel plan it would attend to its
+    own device's tokens only, without a word.
+    """
+
+    _attention_backend: AttentionBackendName | None = None
+    _parallel_config: Any = None
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Attend over the joint sequence.
+
+        Args:
+            attn: The module whose weights are used.
+            hidden_states: Video tokens (B, S, dim).
+            encoder_hidden_states: Text tokens (B, L, dim).
+            attention_mask: Added to the logits; broadcasts to (B, heads, L + S, L + S).
+            image_rotary_emb: Cosine and sine for the video tokens, each (S, head_dim).
+
+        Returns:
+            Video tokens (B, S, dim) and text tokens (B, L, dim).
+        """
+        text_length = encoder_hidden_states.shape[1]
+        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        query, key, value = (
+            project(tokens).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        if attn.norm_q is not None:
+            query, key = attn.norm_q(query), attn.norm_k(key)
+        if image_rotary_emb is not None:
+            query, key = (
+                torch.cat([x[:, :, :text_length], apply_rotary_emb(x[:, :, text_length:], image_rotary_emb)], dim=2)
+                for x in (query, key)
+            )
+        attended = dispatch_attention_fn(
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
+            attn_mask=attention_mask,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
+        out: Tensor = attn.to_out[1](attn.to_out[0](attended.flatten(2, 3)))
+        return out[:, text_length:], out[:, :text_length]

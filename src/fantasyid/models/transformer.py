@@ -1,0 +1,349 @@
+"""The video transformer: CogVideoX's, with identity tokens injected after its blocks (paper 3.5)."""
+
+from typing import Any, ClassVar
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
+from diffusers.utils import apply_lora_scale
+from torch import Tensor, nn
+
+from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
+from fantasyid.models.injection import IdentityInjection, IdentityKeyValues
+from fantasyid.models.joint_attention import JointAttnProcessor
+
+
+class FantasyIDBlock(CogVideoXBlock):
+    """An MM-DiT block of CogVideoX with Eq. 2 at its end.
+
+    The injection lies inside the block, so that whatever diffusers does per block (compilation, checkpointing,
+    offloading, first-block caching) treats the two as one.
+
+    Args:
+        injection: What the block adds to its video tokens; None leaves CogVideoX's block.
+        block_config: Arguments of `CogVideoXBlock`.
+    """
+
+    def __init__(self, injection: IdentityInjection | None, **block_config: Any) -> None:
+        super().__init__(**block_config)
+        self.attn1.set_processor(JointAttnProcessor())
+        self.injection = injection
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        temb: Tensor,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        identity_key: Tensor | None = None,
+        identity_value: Tensor | None = None,
+        identity_scale: Tensor | None = None,
+        token_grid: tuple[int, int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run CogVideoX's block, then add the identity to the video tokens.
+
+        Args:
+            hidden_states: Video tokens (B, T * H * W, dim).
+            encoder_hidden_states: Text tokens (B, L, dim).
+            temb: Time embedding (B, time_embed_dim).
+            image_rotary_emb: Rotary code of the video tokens, cosine and sine, each (T * H * W, head_dim).
+            attention_kwargs: Passed to the attention processor.
+            identity_key: (B, heads, N, head_dim); None injects nothing.
+            identity_value: (B, heads, N, head_dim).
+            identity_scale: Strength per sample (B, 1, 1).
+            token_grid: T, H and W.
+
+        Returns:
+            Video tokens and text tokens, shaped as they came.
+        """
+        hidden_states, encoder_hidden_states = super().forward(
+            hidden_states, encoder_hidden_states, temb, image_rotary_emb, attention_kwargs
+        )
+        if identity_key is not None:
+            assert self.injection is not None, "identity was given to a block that injects none"
+            injected = self.injection(hidden_states, identity_key, identity_value, token_grid)
+            hidden_states = hidden_states + identity_scale * injected
+        return hidden_states, encoder_hidden_states
+
+
+class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
+    """CogVideoX's transformer with layer-aware identity injection.
+
+    Key names of the base are CogVideoX's, so its weights load unchanged; every key added has "injection" in its name.
+    Without identity, or with an untrained injection, the output equals CogVideoX's bit for bit.
+
+    Args (beyond those of `CogVideoXTransformer3DModel`):
+        identity_token_dim: Width of the identity tokens; None builds no injection at all.
+        injection_dim: Width of the identity attention; the transformer's own width when None.
+        injection_heads: Heads of the identity attention; as many as the transformer's when None.
+        injection_interval: Inject after blocks 0, interval, 2 * interval, ...
+        use_layer_aware: False replaces every F_l by one zero-initialised gain that the layers share
+            (ablation "w/o LACSI").
+    """
+
+    _no_split_modules: ClassVar[list[str]] = ["FantasyIDBlock", "CogVideoXPatchEmbed"]
+    _repeated_blocks: ClassVar[list[str]] = ["FantasyIDBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        num_attention_heads: int = 30,
+        attention_head_dim: int = 64,
+        in_channels: int = 16,
+        out_channels: int = 16,
+        flip_sin_to_cos: bool = True,
+        freq_shift: int = 0,
+        time_embed_dim: int = 512,
+        ofs_embed_dim: int | None = None,
+        text_embed_dim: int = 4096,
+        num_layers: int = 30,
+        dropout: float = 0.0,
+        attention_bias: bool = True,
+        sample_width: int = 90,
+        sample_height: int = 60,
+        sample_frames: int = 49,
+        patch_size: int = 2,
+        patch_size_t: int | None = None,
+        temporal_compression_ratio: int = 4,
+        max_text_seq_length: int = 226,
+        activation_fn: str = "gelu-approximate",
+        timestep_activation_fn: str = "silu",
+        norm_elementwise_affine: bool = True,
+        norm_eps: float = 1e-5,
+        spatial_interpolation_scale: float = 1.875,
+        temporal_interpolation_scale: float = 1.0,
+        use_rotary_positional_embeddings: bool = False,
+        use_learned_positional_embeddings: bool = False,
+        patch_bias: bool = True,
+        identity_token_dim: int | None = None,
+        injection_dim: int | None = None,
+        injection_heads: int | None = None,
+        injection_interval: int = 1,
+        use_layer_aware: bool = True,
+    ) -> None:
+        super().__init__(
+            num_attention_heads=num_attention_heads,
+            attention_head_dim=attention_head_dim,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            flip_sin_to_cos=flip_sin_to_cos,
+            freq_shift=freq_shift,
+            time_embed_dim=time_embed_dim,
+            ofs_embed_dim=ofs_embed_dim,
+            text_embed_dim=text_embed_dim,
+            num_layers=0,
+            dropout=dropout,
+            attention_bias=attention_bias,
+            sample_width=sample_width,
+            sample_height=sample_height,
+            sample_frames=sample_frames,
+            patch_size=patch_size,
+            patch_size_t=patch_size_t,
+            temporal_compression_ratio=temporal_compression_ratio,
+            max_text_seq_length=max_text_seq_length,
+            activation_fn=activation_fn,
+            timestep_activation_fn=timestep_activation_fn,
+            norm_elementwise_affine=norm_elementwise_affine,
+            norm_eps=norm_eps,
+            spatial_interpolation_scale=spatial_interpolation_scale,
+            temporal_interpolation_scale=temporal_interpolation_scale,
+            use_rotary_positional_embeddings=use_rotary_positional_embeddings,
+            use_learned_positional_embeddings=use_learned_positional_embeddings,
+            patch_bias=patch_bias,
+        )
+        # The base class was asked for no blocks and noted that; the blocks are ours, so note their number.
+        self.register_to_config(num_layers=num_layers)
+        dim = num_attention_heads * attention_head_dim
+
+        def injection_after(layer: int) -> IdentityInjection | None:
+            if identity_token_dim is None or layer % injection_interval:
+                return None
+            inner_dim = dim if injection_dim is None else injection_dim
+            heads = num_attention_heads if injection_heads is None else injection_heads
+            return IdentityInjection(dim, identity_token_dim, inner_dim, heads, use_layer_aware)
+
+        self.transformer_blocks = nn.ModuleList(
+            [
+                FantasyIDBlock(
+                    injection_after(layer),
+                    dim=dim,
+                    num_attention_heads=num_attention_heads,
+                    attention_head_dim=attention_head_dim,
+                    time_embed_dim=time_embed_dim,
+                    dropout=dropout,
+                    activation_fn=activation_fn,
+                    attention_bias=attention_bias,
+                    norm_elementwise_affine=norm_elementwise_affine,
+                    norm_eps=norm_eps,
+                )
+                for layer in range(num_layers)
+            ]
+        )
+        self.injection_gain = (
+            nn.Parameter(torch.zeros(1)) if identity_token_dim is not None and not use_layer_aware else None
+        )
+
+    @classmethod
+    def from_base(cls, base: CogVideoXTransformer3DModel, **identity_config: Any) -> "FantasyIDTransformer3DModel":
+        """Copy a CogVideoX transformer and add an untrained injection to it.
+
+        Args:
+            base: The transformer to copy; CogVideoX's, or one of ours without an injection.
+            identity_config: The identity fields of the config, such as `identity_token_dim=3072`.
+
+        Returns:
+            A model whose output equals that of `base` until its injection is trained.
+
+        Raises:
+            CorruptWeightsError: The weights of `base` do not fit its own config.
+        """
+        base_config = {name: value for name, value in base.config.items() if not name.startswith("_")}
+        model: FantasyIDTransformer3DModel = cls(**{**base_config, **identity_config})
+        incompatible = model.load_state_dict(base.state_dict(), strict=False)
+        missing = [key for key in incompatible.missing_keys if "injection" not in key]
+        if missing or incompatible.unexpected_keys:
+            raise CorruptWeightsError(
+                f"The base transformer lacks {missing} and has unknown {incompatible.unexpected_keys}; "
+                "give a CogVideoX transformer as diffusers loads it."
+            )
+        model.to(device=base.device, dtype=base.dtype)
+        return model
+
+    def project_identity(self, identity_tokens: Tensor) -> IdentityKeyValues:
+        """Compute every injecting block's keys and values, once per video.
+
+        Args:
+            identity_tokens: (B, N, identity_token_dim).
+
+        Returns:
+            Keys and values, one pair per injecting block.
+        """
+        injections = [module for module in self.modules() if isinstance(module, IdentityInjection)]
+        if not injections:
+            raise InvalidRequestError(
+                "This transformer was built without identity injection; load one whose config has identity_token_dim."
+            )
+        pairs = [injection.attention.project(identity_tokens) for injection in injections]
+        return IdentityKeyValues(keys=tuple(key for key, _ in pairs), values=tuple(value for _, value in pairs))
+
+    @property
+    def _cp_plan(self) -> dict[str, Any]:
+        """How diffusers' context parallelism splits this model over devices.
+
+        Tokens are split when they enter the first block and gathered by `proj_out`. Attention to the identity needs no
+        other video token, so it stays split. F_l convolves over whole latent frames, which an even split of the tokens
+        cuts apart: its input is gathered, every device computes it (under 3 % of a block), and its output is split
+        again.
+        """
+        split = ContextParallelInput(split_dim=1, expected_dims=3)
+        split_rotary = ContextParallelInput(split_dim=0, expected_dims=2)
+        split_output = ContextParallelInput(split_dim=1, expected_dims=3, split_output=True)
+        gather = ContextParallelOutput(gather_dim=1, expected_dims=3)
+        plan: dict[str, Any] = {
+            "transformer_blocks.*": {"image_rotary_emb": [split_rotary, split_rotary]},
+            "transformer_blocks.0": {"hidden_states": split, "encoder_hidden_states": split},
+            "proj_out": gather,
+        }
+        for layer, block in enumerate(self.transformer_blocks):
+            if block.injection is not None and self.config.use_layer_aware:
+                plan[f"transformer_blocks.{layer}.injection.attention"] = gather
+                plan[f"transformer_blocks.{layer}.injection.feature"] = {0: split_output}
+        return plan
+
+    def enable_cache(self, config: Any) -> None:
+        """Enable one of diffusers' step caches; see `CacheMixin.enable_cache`."""
+        TransformerBlockRegistry.register(
+            FantasyIDBlock,
+            TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
+        )
+        super().enable_cache(config)
+
+    @apply_lora_scale("attention_kwargs")
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        timestep: Tensor,
+        timestep_cond: Tensor | None = None,
+        ofs: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        identity_tokens: Tensor | None = None,
+        identity_key_values: IdentityKeyValues | None = None,
+        identity_scale: float | Tensor = 1.0,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Predict the denoising target of a video.
+
+        Args:
+            hidden_states: Noisy latents (B, T, in_channels, H, W).
+            encoder_hidden_states: Text states (B, L, text_embed_dim).
+            timestep: (B,).
+            timestep_cond: Added to the time embedding; (B, time_embed_dim).
+            ofs: Offset of CogVideoX-1.5 image-to-video.
+            image_rotary_emb: Cosine and sine of the rotary code, each (tokens, attention_head_dim).
+            attention_kwargs: Passed to the attention processors; "scale" scales a LoRA.
+            identity_tokens: (B, N, identity_token_dim); give these or `identity_key_values`, or neither.
+            identity_key_values: What `project_identity` returned, for all steps of one video.
+            identity_scale: Strength of the injection, for all samples or per sample (B,); 0 drops the identity.
+            return_dict: False returns a tuple.
+
+        Returns:
+            The prediction (B, T, out_channels, H, W).
+
+        Raises:
+            InvalidRequestError: Both forms of the identity are given, or the model has no injection.
+        """
+        batch_size, num_frames, _, height, width = hidden_states.shape
+
+        # 1. Time embedding
+        emb = self.time_embedding(self.time_proj(timestep).type_as(hidden_states), timestep_cond)
+        if self.ofs_embedding is not None:
+            emb = emb + self.ofs_embedding(self.ofs_proj(ofs).type_as(hidden_states))
+
+        # 2. Identity
+        if identity_tokens is not None:
+            if identity_key_values is not None:
+                raise InvalidRequestError("Give identity_tokens or identity_key_values, not both.")
+            identity_key_values = self.project_identity(identity_tokens)
+        scale = torch.as_tensor(identity_scale, dtype=hidden_states.dtype, device=hidden_states.device)
+        scale = scale.expand(batch_size).contiguous()[:, None, None]
+        if self.injection_gain is not None:
+            scale = scale * self.injection_gain
+
+        # 3. Patch embedding
+        p = self.config.patch_size
+        p_t = self.config.patch_size_t or 1
+        token_grid = ((num_frames + p_t - 1) // p_t, height // p, width // p)
+        text_seq_length = encoder_hidden_states.shape[1]
+        hidden_states = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
+        encoder_hidden_states, hidden_states = hidden_states[:, :text_seq_length], hidden_states[:, text_seq_length:]
+
+        # 4. Transformer blocks, each followed by its injection (Eq. 2)
+        for layer, block in enumerate(self.transformer_blocks):
+            inputs: tuple[Any, ...] = (hidden_states, encoder_hidden_states, emb, image_rotary_emb, attention_kwargs)
+            if identity_key_values is not None and block.injection is not None:
+                index = layer // self.config.injection_interval
+                inputs += (identity_key_values.keys[index], identity_key_values.values[index], scale, token_grid)
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states, encoder_hidden_states = self._gradient_checkpointing_func(block, *inputs)
+            else:
+                hidden_states, encoder_hidden_states = block(*inputs)
+
+        # 5. Output
+        hidden_states = self.norm_out(self.norm_final(hidden_states), temb=emb)
+        hidden_states = self.proj_out(hidden_states)
+        frames, rows, columns = token_grid
+        if self.config.patch_size_t is None:
+            output = hidden_states.reshape(batch_size, frames, rows, columns, -1, p, p)
+            output = output.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+        else:
+            output = hidden_states.reshape(batch_size, frames, rows, columns, -1, p_t, p, p)
+            output = output.permute(0, 1, 5, 4, 2, 6, 3, 7).flatten(6, 7).flatten(4, 5).flatten(1, 2)
+        if not return_dict:
+            return (output,)
+        return Transformer2DModelOutput(sample=output)

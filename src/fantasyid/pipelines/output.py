@@ -1,0 +1,254 @@
+"""What a generation leaves on disk: the video, the record to make it again, and a contact sheet.
+
+Kept apart from the pipeline because it needs a video encoder and the pipeline does not.
+"""
+
+import platform
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel, ConfigDict, Field
+
+from fantasyid import __version__
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.provenance import add_mark, container_metadata
+from fantasyid.core.video import write_video
+
+_SHEET_FRAMES = 8
+_SHEET_COLUMNS = 4
+_TILE_WIDTH = 200
+_GAP = 8
+_MARGIN = 24
+_SHEET_COMMENT = b"FantasyID contact sheet"
+_INK, _GREY, _PAPER = (32, 32, 32), (112, 112, 112), (250, 250, 248)
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SoftwareVersions(_Record):
+    """The software a video was made with."""
+
+    fantasyid: str
+    python: str
+    torch: str
+    diffusers: str
+
+    @classmethod
+    def installed(cls) -> "SoftwareVersions":
+        """The versions in this environment."""
+        return cls(
+            fantasyid=__version__,
+            python=platform.python_version(),
+            torch=version("torch"),
+            diffusers=version("diffusers"),
+        )
+
+
+class GenerationRecord(_Record):
+    """Everything needed to make a video again, and what it cost."""
+
+    versions: SoftwareVersions
+    command: tuple[str, ...]
+    """The arguments as typed; empty when called from Python."""
+    prompt: str
+    negative_prompt: str
+    seed: int
+    num_inference_steps: Annotated[int, Field(ge=1)]
+    guidance_scale: float
+    identity_scale: float
+    use_reference: bool
+    """Whether the reference face's latent entered the base."""
+    use_identity_tokens: bool
+    """Whether the identity tokens were injected."""
+    height: Annotated[int, Field(ge=2)]
+    width: Annotated[int, Field(ge=2)]
+    num_frames: Annotated[int, Field(ge=1)]
+    fps: Annotated[float, Field(gt=0)]
+    model_name: str
+    weights_sha256: Sha256
+    photo_sha256: Sha256
+    face_index: Annotated[int, Field(ge=0)]
+    """Which of the photo's faces was used."""
+    face_box: tuple[float, float, float, float]
+    """Its box in the photo: x0, y0, x1, y1 in pixels."""
+    device: str
+    dtype: str
+    timings_s: dict[str, float]
+    """Seconds of each stage, by name."""
+    provenance_mark: bool = True
+    """Whether the frames carry the invisible mark and the file the words."""
+
+
+@dataclass(frozen=True)
+class GenerationPaths:
+    """The three files of one generation."""
+
+    video: Path
+    record: Path
+    sheet: Path
+
+    @classmethod
+    def beside(cls, out_path: Path) -> "GenerationPaths":
+        """The files that belong to `out_path`, checked before any time is spent on making them.
+
+        Files of an earlier generation may be replaced; a picture or a JSON file of someone else's with the same name
+        (the photo itself, say) may not.
+
+        Args:
+            out_path: The video's path, ending in `.mp4`, in a folder that exists.
+
+        Raises:
+            InvalidRequestError: The name or the folder cannot be used.
+        """
+        if out_path.suffix.lower() != ".mp4":
+            raise InvalidRequestError(f"The video's name must end in .mp4, not {out_path.name!r}.")
+        if not out_path.parent.is_dir():
+            raise InvalidRequestError(f"The folder {out_path.parent} does not exist; create it or choose another.")
+        paths = cls(out_path, out_path.with_suffix(".json"), out_path.with_suffix(".jpg"))
+        for path in paths.all:
+            if path.is_dir():
+                raise InvalidRequestError(f"{path} is a folder; choose another name for the video.")
+        for path, signature in ((paths.record, b'"fantasyid"'), (paths.sheet, _SHEET_COMMENT)):
+            if path.exists() and signature not in path.read_bytes():
+                raise InvalidRequestError(
+                    f"{path} would be replaced and was not made by FantasyID; choose another name for the video."
+                )
+        return paths
+
+    @property
+    def all(self) -> tuple[Path, Path, Path]:
+        """Video, record, sheet."""
+        return self.video, self.record, self.sheet
+
+
+def save_generation(
+    out_path: Path,
+    frames: npt.NDArray[np.uint8],
+    fps: float,
+    reference: npt.NDArray[np.uint8],
+    metadata: GenerationRecord,
+) -> GenerationPaths:
+    """Write FILE.mp4, FILE.json and FILE.jpg, all three or none.
+
+    They are made in a temporary folder beside their place and moved at the end; files that were there are replaced only
+    then, and put back if a move fails.
+
+    Args:
+        out_path: Path of the video, ending in `.mp4`.
+        frames: RGB (T, H, W, 3), unmarked; the mark is added here if `metadata.provenance_mark`.
+        fps: Frames per second.
+        reference: RGB (H, W, 3), the face as the model saw it.
+        metadata: What made the frames; its size, length and rate must be those of `frames`.
+
+    Returns:
+        Where the files are.
+
+    Raises:
+        InvalidRequestError: The path or the frame size cannot be used.
+    """
+    num_frames, height, width, _ = frames.shape
+    stated = (metadata.num_frames, metadata.height, metadata.width, metadata.fps)
+    assert stated == (num_frames, height, width, fps), f"the record says {stated}, the frames are {frames.shape}, {fps}"
+    paths = GenerationPaths.beside(out_path)
+    marked = add_mark(frames) if metadata.provenance_mark else frames
+    tags = container_metadata() if metadata.provenance_mark else {}
+    with tempfile.TemporaryDirectory(dir=out_path.parent, prefix=f".{out_path.stem}.") as folder:
+        staged = GenerationPaths.beside(Path(folder) / out_path.name)
+        write_video(staged.video, marked, fps, tags)
+        staged.record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        sheet = contact_sheet(marked, reference, metadata)
+        sheet.save(staged.sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT)
+        _move_together(staged.all, paths.all, Path(folder) / "replaced")
+    return paths
+
+
+def _move_together(sources: tuple[Path, ...], targets: tuple[Path, ...], replaced: Path) -> None:
+    replaced.mkdir()
+    done: list[Path] = []
+    try:
+        for source, target in zip(sources, targets, strict=True):
+            if target.exists():
+                target.replace(replaced / target.name)
+            done.append(target)
+            source.replace(target)
+    except BaseException:
+        for target in done:
+            target.unlink(missing_ok=True)
+            if (replaced / target.name).exists():
+                (replaced / target.name).replace(target)
+        raise
+
+
+def contact_sheet(
+    frames: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], record: GenerationRecord
+) -> Image.Image:
+    """Draw the reference, eight evenly spaced frames (all, if there are fewer) and a caption on one page.
+
+    Args:
+        frames: RGB (T, H, W, 3).
+        reference: RGB (H, W, 3).
+        record: Gives the caption: prompt and settings.
+
+    Returns:
+        An RGB picture: the reference at the left, two rows of four frames, the caption below.
+    """
+    num_frames, height, width, _ = frames.shape
+    picks = np.unique(np.linspace(0, num_frames - 1, _SHEET_FRAMES).round().astype(int))
+    tile = (_TILE_WIDTH, round(_TILE_WIDTH * height / width))
+    grid_height = 2 * tile[1] + _GAP
+    face = Image.fromarray(reference)
+    face = face.resize((round(grid_height * face.width / face.height), grid_height), Image.Resampling.LANCZOS)
+    left = _MARGIN + face.width + 2 * _GAP
+    page_width = left + _SHEET_COLUMNS * tile[0] + (_SHEET_COLUMNS - 1) * _GAP + _MARGIN
+    caption = _caption(record, page_width - 2 * _MARGIN)
+    page = Image.new("RGB", (page_width, _MARGIN + grid_height + caption.height + _MARGIN), _PAPER)
+    page.paste(face, (_MARGIN, _MARGIN))
+    for place, index in enumerate(picks):
+        row, column = divmod(place, _SHEET_COLUMNS)
+        picture = Image.fromarray(frames[index]).resize(tile, Image.Resampling.LANCZOS)
+        page.paste(picture, (left + column * (tile[0] + _GAP), _MARGIN + row * (tile[1] + _GAP)))
+    page.paste(caption, (_MARGIN, _MARGIN + grid_height))
+    return page
+
+
+def _caption(record: GenerationRecord, width: int) -> Image.Image:
+    identity = [
+        name for name, used in (("reference", record.use_reference), ("tokens", record.use_identity_tokens)) if used
+    ]
+    settings = (
+        f"{record.model_name}  ·  seed {record.seed}  ·  {record.num_inference_steps} steps  ·  "
+        f"guidance {record.guidance_scale:g}  ·  identity {' + '.join(identity) or 'off'}"
+        f"{f' x {record.identity_scale:g}' if record.use_identity_tokens else ''}  ·  "
+        f"{record.width}x{record.height}, {record.num_frames} frames at {record.fps:g}/s  ·  "
+        f"AI-generated, FantasyID {record.versions.fantasyid}"
+    )
+    lines = [(line, _INK, 20) for line in _wrap(record.prompt, 20, width)]
+    lines += [(line, _GREY, 14) for line in _wrap(settings, 14, width)]
+    page = Image.new("RGB", (width, 16 + sum(round(1.4 * size) for _, _, size in lines)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    top = 16
+    for line, ink, size in lines:
+        draw.text((0, top), line, fill=ink, font=ImageFont.load_default(size))
+        top += round(1.4 * size)
+    return page
+
+
+def _wrap(text: str, size: int, width: int) -> list[str]:
+    font = ImageFont.load_default(size)
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

@@ -1,0 +1,119 @@
+"""The training loop every stage shares: AdamW, warm-up and cosine, clipped gradients, averaged weights, resuming."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from fantasyid.training.config import OptimiserConfig
+
+Losses = dict[str, Tensor]
+_LOG_EVERY = 50
+
+
+class Trainer:
+    """Trains one module and keeps a running average of its weights.
+
+    Args:
+        model: What is trained; parameters that do not require gradients stay as they are.
+        config: How.
+        folder: Where `checkpoint.pt` and `log.jsonl` are written; a checkpoint found there is continued.
+    """
+
+    def __init__(self, model: nn.Module, config: OptimiserConfig, folder: Path) -> None:
+        self.model, self.config, self.folder = model, config, folder
+        weights = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in weights if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        fused = weights[0].is_cuda
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=fused)
+        self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
+        self.step, self.seconds = 0, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self._resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        """File a stopped run continues from."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The result: the model with averaged weights."""
+        return self.average.module
+
+    def fit(self, losses: Callable[[], Losses]) -> None:
+        """Train until the steps or the minutes are used up.
+
+        Args:
+            losses: Draws a batch and returns its losses; `"loss"` is minimised, the others are logged.
+        """
+        start, before = time.monotonic(), self.seconds
+        with tqdm(total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0) as bar:
+            while self.progress < 1:
+                for group in self.optimiser.param_groups:
+                    group["lr"] = self._learning_rate()
+                values = losses()
+                self.optimiser.zero_grad(set_to_none=True)
+                values["loss"].backward()
+                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+                self.optimiser.step()
+                self.average.update_parameters(self.model)
+                self.step += 1
+                self.seconds = before + time.monotonic() - start
+                bar.update()
+                if self.step % _LOG_EVERY == 0:
+                    bar.set_postfix(self._log(values | {"norm": norm}))
+        self.save()
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, by steps or by time, whichever is more."""
+        return max(self.step / self.config.steps, self.seconds / 60 / self.config.minutes)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)
+
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.average.n_averaged.fill_(self.step)
+
+    def _learning_rate(self) -> float:
+        warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))
+        falling = max(0.0, (self.progress - 1 + self.config.cooldown) / self.config.cooldown)
+        return self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * falling))
+
+    def _average(self, averaged: Any, current: Any, count: Any) -> None:
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def _log(self, values: Losses) -> dict[str, str]:
+        numbers = {name: float(value.detach()) for name, value in values.items()}
+        assert math.isfinite(numbers["loss"]), f"the loss of step {self.step} is {numbers['loss']}"
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **numbers}) + "\n")
+        return {name: f"{number:.4f}" for name, number in numbers.items()}

@@ -1,0 +1,238 @@
+"""`fantasyid generate` and `doctor` as a user meets them, with a tiny model saved to a folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from skimage.data import astronaut
+from torch import nn
+from typer.testing import CliRunner, Result
+
+from fantasyid.cli.doctor import _weights
+from fantasyid.cli.main import CommandGroup, app, main
+from fantasyid.core.video import read_video
+from fantasyid.face.align import READER_SCALE
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.pipelines.builtin import save_builtin
+from tests.tiny import tiny_face_vision, tiny_hierarchy, tiny_identity_encoder, tiny_landmark_model
+from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
+
+PROMPT = "a woman smiles"
+
+
+def mean_face_reader(head: HeadModel) -> FaceLandmarkModel:
+    """A landmark net that sees the mean frontal face in every crop: right enough for a frontal photo."""
+    points = head.mean[head.landmarks478] * torch.tensor([1.0, -1.0, -1.0])
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    width, height, _ = (high - low).tolist()
+    model: FaceLandmarkModel = tiny_landmark_model(image_size=128)
+    model.mean_landmarks.copy_((points - (low + high) / 2) / (READER_SCALE * max(height, 1.2 * width)) + 0.5)
+    nn.init.zeros_(model.head[-1].weight)
+    nn.init.zeros_(model.head[-1].bias)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model for 128 x 128 pixels and 9 frames that reads real photos."""
+    folder = tmp_path_factory.mktemp("model")
+    head = HeadModel.load()
+    levels = (len(head.mean), 20, 7)
+    encoder = tiny_identity_encoder(with_mesh=False, levels=levels, grid_size=12)
+    encoder.set_hierarchy(**{**tiny_hierarchy(levels, 5), "template": head.mean, "topology_hash": head.topology.hash})
+    pipeline = tiny_pipeline(
+        transformer=tiny_pipeline_transformer(sample_width=16, sample_height=16, sample_frames=9),
+        identity_encoder=encoder.eval(),
+        face_vision=tiny_face_vision(image_size=96).eval(),
+        landmark_model=mean_face_reader(head),
+        default_num_inference_steps=2,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
+    Image.fromarray(astronaut()).save(path)
+    return path
+
+
+def generate(photo: Path, out: Path, model: Path | str, *options: str, prompt: str = PROMPT) -> Result:
+    arguments = ["generate", str(photo), "--prompt", prompt, "--out", str(out), "--model", str(model), *options]
+    return CliRunner().invoke(app, [*arguments, "--device", "cpu", "--dtype", "float32"])
+
+
+def test_a_photo_and_a_prompt_become_three_files(photo: Path, model: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.mp4", tmp_path / "second.mp4"
+    result = generate(photo, first, model, "--seed", "0", "--guidance", "2")
+    assert result.exit_code == 0, result.output
+    assert str(first) in result.stdout.replace("\n", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"first.mp4", "first.json", "first.jpg"}
+    frames, fps = read_video(first)
+    assert frames.shape == (9, 128, 128, 3)
+    assert fps == 8
+    record = json.loads(first.with_suffix(".json").read_text())
+    expected: dict[str, Any] = {
+        "prompt": PROMPT,
+        "seed": 0,
+        "num_inference_steps": 2,
+        "guidance_scale": 2.0,
+        "identity_scale": 1.0,
+        "use_reference": True,
+        "use_identity_tokens": True,
+        "num_frames": 9,
+        "face_index": 0,
+        "model_name": str(model),
+        "dtype": "float32",
+    }
+    assert {key: record[key] for key in expected} == expected
+    assert set(record["timings_s"]) == {"load_model", "read_photo", "denoise", "decode"}
+
+    assert generate(photo, second, model, "--seed", "0", "--guidance", "2").exit_code == 0
+    assert np.array_equal(read_video(second)[0], frames)
+    again = json.loads(second.with_suffix(".json").read_text())
+    assert again["weights_sha256"] == record["weights_sha256"]
+    assert again["photo_sha256"] == record["photo_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("option", "reference", "tokens"),
+    [
+        ("--no-identity", False, False),
+        ("--no-reference", False, True),
+        ("--no-identity-tokens", True, False),
+    ],
+)
+def test_the_ways_in_are_separable(
+    photo: Path, model: Path, tmp_path: Path, option: str, reference: bool, tokens: bool
+) -> None:
+    out = tmp_path / "video.mp4"
+    assert generate(photo, out, model, "--steps", "1", option).exit_code == 0
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert (record["use_reference"], record["use_identity_tokens"]) == (reference, tokens)
+    assert record["num_inference_steps"] == 1
+    assert record["seed"] >= 0
+
+
+def test_with_several_faces_it_says_which_is_used(photo: Path, model: Path, tmp_path: Path) -> None:
+    pair = tmp_path / "pair.png"
+    small = Image.open(photo).resize((400, 400))
+    canvas = Image.new("RGB", (912, 512))
+    canvas.paste(Image.open(photo))
+    canvas.paste(small, (512, 0))
+    canvas.save(pair)
+    result = generate(pair, tmp_path / "video.mp4", model, "--face", "1", "--steps", "1")
+    assert result.exit_code == 0, result.output
+    assert "2 faces found; using face 1" in result.stderr
+    record = json.loads((tmp_path / "video.json").read_text())
+    assert record["face_index"] == 1
+    assert record["face_box"][0] > 512
+    missing = generate(pair, tmp_path / "other.mp4", model, "--face", "2")
+    assert missing.exit_code == 2
+    assert "There is no face 2" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("photo", {"out": "video.avi"}, "must end in .mp4, not 'video.avi'"),
+        ("photo", {"out": "nowhere/video.mp4"}, "nowhere does not exist"),
+        ("photo", {"out": "/proc/video.mp4"}, "Nothing can be written to /proc"),
+        ("photo", {"prompt": "  "}, "The prompt is empty"),
+        ("photo", {"prompt": "word " * 20}, "22 tokens and this model takes at most 12"),
+        ("photo", {"model": "no/such/model"}, "There is no model 'no/such/model'"),
+        ("photo", {"model": "."}, "does not hold a whole pipeline"),
+        ("absent", {}, "There is no file"),
+        ("text", {}, "not a picture"),
+        ("wall", {}, "No face was found"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    photo: Path, model: Path, tmp_path: Path, name: str, options: dict[str, str], message: str
+) -> None:
+    inputs = {"photo": photo, "absent": tmp_path / "absent.jpg", "text": tmp_path / "text.jpg"}
+    inputs["wall"] = tmp_path / "wall.png"
+    inputs["text"].write_text("not a picture")
+    Image.new("RGB", (300, 300), "grey").save(inputs["wall"])
+    before = sorted(tmp_path.iterdir())
+    out = tmp_path / options.get("out", "video.mp4")
+    result = generate(inputs[name], out, options.get("model", model), prompt=options.get("prompt", PROMPT))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stderr.count("Error: ") == 1
+    assert "Traceback" not in result.output
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "options", [["--steps", "0"], ["--seed", "-1"], ["--face", "-1"], ["--device", "tpu"], ["--identity-scale", "-1"]]
+)
+def test_options_out_of_range_are_refused(photo: Path, model: Path, tmp_path: Path, options: list[str]) -> None:
+    result = CliRunner().invoke(
+        app, ["generate", str(photo), "--prompt", PROMPT, "--out", str(tmp_path / "video.mp4"), *options]
+    )
+    assert result.exit_code == 2
+    assert options[0] in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused(photo: Path, tmp_path: Path) -> None:
+    arguments = ["generate", str(photo), "--prompt", PROMPT, "--out", str(tmp_path / "video.mp4"), "--device", "cuda"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "no usable CUDA device" in result.stderr
+
+
+def test_our_own_faults_exit_with_1_and_show_the_traceback_when_asked() -> None:
+    faulty = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
+    faulty.callback()(main)
+
+    @faulty.command()
+    def divide() -> None:
+        print(1 / 0)  # noqa: T201
+
+    result = CliRunner().invoke(faulty, ["divide"])
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: division by zero" in result.stderr
+    assert "report it" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in CliRunner().invoke(faulty, ["--debug", "divide"]).stderr
+
+
+def test_help_and_version_exit_with_0() -> None:
+    for arguments in (["--help"], ["generate", "--help"], ["--version"], ["evaluate", "--help"], ["doctor", "-h"]):
+        assert CliRunner().invoke(app, arguments).exit_code == 0, arguments
+
+
+def test_doctor_says_whether_generate_works() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    diagnosis = json.loads(result.stdout)
+    assert result.exit_code == (0 if diagnosis["can_generate"] else 2)
+    broken = [finding for finding in diagnosis["findings"] if finding["needed"] and finding["problem"]]
+    assert diagnosis["can_generate"] == (not broken)
+    found = {finding["kind"] for finding in diagnosis["findings"]}
+    assert found == {"package", "backend", "weights", "device"}
+    table = CliRunner().invoke(app, ["doctor"])
+    assert table.exit_code == result.exit_code
+    assert "dlib-hog" in table.stdout
+
+
+def test_doctor_checks_the_hashes_of_the_weights(tmp_path: Path) -> None:
+    (missing, _) = _weights(tmp_path)
+    assert missing.problem is not None
+    assert "not installed" in missing.problem
+    save_builtin(tiny_pipeline(), tmp_path)
+    assert all(finding.problem is None for finding in _weights(tmp_path))
+    shard = next((tmp_path / "vae").glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    (damaged, _) = _weights(tmp_path)
+    assert damaged.problem is not None
+    assert shard.name in damaged.problem

@@ -1,0 +1,106 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fantasyid.conditioning.identity import IdentityInputs, prepare_identity, read_identity
+from fantasyid.core.errors import NoFaceError
+from fantasyid.core.imaging import to_tensor
+from fantasyid.face.align import FACE_TEMPLATE
+from fantasyid.face.reader import FaceReader
+from fantasyid.geometry.head_model import HeadModel
+from tests.unit.face.faces import average_face_model, head_landmarks, plausible_landmarks, portrait
+
+
+@pytest.fixture(scope="module")
+def reader() -> FaceReader:
+    return FaceReader(average_face_model(head_landmarks(HeadModel.load())))
+
+
+def inputs_of_two(dtype: torch.dtype = torch.float32) -> IdentityInputs:
+    photos = torch.rand(2, 3, 300, 320, generator=torch.Generator().manual_seed(0)).to(dtype) * 2 - 1
+    landmarks = torch.cat([plausible_landmarks(150, (160, 150)), plausible_landmarks(60, (90, 100), roll_deg=15)])
+    return prepare_identity(photos, landmarks, torch.ones(2, 60, 3), "mesh")
+
+
+def test_shapes_and_range() -> None:
+    inputs = inputs_of_two()
+    assert inputs.reference_image.shape == (2, 3, 128, 128)
+    assert inputs.face_crop.shape == (2, 3, 96, 96)
+    assert inputs.vertices.shape == (2, 60, 3)
+    assert inputs.topology_hash == "mesh"
+    for crop in (inputs.reference_image, inputs.face_crop):
+        assert crop.min() >= -1
+        assert crop.max() <= 1
+
+
+def test_crops_show_the_face_where_the_networks_expect_it() -> None:
+    # A black photo with a white square on the nose.
+    landmarks = plausible_landmarks(150, (200, 140), roll_deg=-10)
+    nose = landmarks[0, 1]
+    photo = torch.full((1, 3, 300, 400), -1.0)
+    x, y = (int(value) for value in nose)
+    photo[..., y - 4 : y + 5, x - 4 : x + 5] = 1
+    inputs = prepare_identity(photo, landmarks, torch.zeros(1, 4, 3), "mesh")
+
+    def brightest(crop: torch.Tensor) -> torch.Tensor:
+        mass = (crop[0, 0] + 1) / (crop[0, 0] + 1).sum()
+        ticks = (torch.arange(len(mass)) + 0.5) / len(mass)
+        return torch.stack([(mass.sum(dim=0) * ticks).sum(), (mass.sum(dim=1) * ticks).sum()])
+
+    torch.testing.assert_close(brightest(inputs.face_crop), torch.tensor(FACE_TEMPLATE[2]), atol=0.01, rtol=0)
+    torch.testing.assert_close(brightest(inputs.reference_image), torch.tensor([0.5, 0.585]), atol=0.02, rtol=0)
+
+
+def test_to_moves_every_tensor_and_leaves_the_original() -> None:
+    inputs = inputs_of_two()
+    half = inputs.to(dtype=torch.bfloat16)
+    meta = inputs.to("meta")
+    for name in ("reference_image", "face_crop", "vertices"):
+        assert getattr(half, name).dtype == torch.bfloat16
+        assert getattr(meta, name).device.type == "meta"
+        assert getattr(meta, name).dtype == torch.float32
+        assert getattr(inputs, name).dtype == torch.float32
+    assert half.topology_hash == "mesh"
+
+
+def test_photo_and_training_row_go_the_same_way(reader: FaceReader) -> None:
+    inputs, reading = read_identity(portrait(), reader)
+    row = prepare_identity(
+        to_tensor(portrait()), reading.landmarks[None, :, :2], reading.head.vertices[None], reading.head.topology_hash
+    )
+    assert torch.equal(inputs.reference_image, row.reference_image)
+    assert torch.equal(inputs.face_crop, row.face_crop)
+    assert torch.equal(inputs.vertices, row.vertices)
+    assert inputs.topology_hash == HeadModel.load().topology.hash
+
+
+def test_row_does_not_depend_on_its_batch() -> None:
+    two = inputs_of_two()
+    photos = torch.rand(2, 3, 300, 320, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    alone = prepare_identity(photos[1:], plausible_landmarks(60, (90, 100), roll_deg=15), torch.ones(1, 60, 3), "mesh")
+    assert torch.equal(alone.reference_image[0], two.reference_image[1])
+    assert torch.equal(alone.face_crop[0], two.face_crop[1])
+
+
+def test_chosen_face_is_the_one_in_the_crops(reader: FaceReader) -> None:
+    grey = np.repeat(portrait().mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    photo = np.hstack([portrait(), grey])
+    chosen = {
+        reading.face.box[0] > 300: inputs for inputs, reading in (read_identity(photo, reader, k) for k in (0, 1))
+    }
+    colour = {side: (inputs.face_crop[:, 0] - inputs.face_crop[:, 2]).abs().mean() for side, inputs in chosen.items()}
+    assert colour[True] < 0.01 < 0.1 < colour[False]
+
+
+def test_reader_errors_reach_the_caller(reader: FaceReader) -> None:
+    with pytest.raises(NoFaceError):
+        read_identity(np.zeros((200, 200, 3), np.uint8), reader)
+
+
+def test_training_machines_without_dlib_av_rich_and_typer_can_import_it() -> None:
+    missing = "import sys; sys.modules.update(dict.fromkeys(['dlib', 'av', 'rich', 'typer']))"
+    code = f"{missing}; import fantasyid.conditioning.identity"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,119 @@
+"""Latents between VAE and transformer: scaling, layout and positions, equal to upstream's pipeline."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
+
+from fantasyid.conditioning.latents import (
+    allowed_frames,
+    concat_reference,
+    decode_video,
+    encode_video,
+    reference_latents,
+    rotary_embedding,
+)
+from fantasyid.core.errors import InvalidRequestError
+
+
+def make_vae(invert_scale_latents: bool = False) -> AutoencoderKLCogVideoX:
+    torch.manual_seed(0)
+    return AutoencoderKLCogVideoX(
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(4, 4, 4, 4),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+        scaling_factor=0.7,
+        invert_scale_latents=invert_scale_latents,
+    ).eval()
+
+
+def make_transformer(**changes: object) -> CogVideoXTransformer3DModel:
+    config = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "in_channels": 8,
+        "out_channels": 4,
+        "time_embed_dim": 8,
+        "text_embed_dim": 8,
+        "num_layers": 1,
+        "sample_width": 16,
+        "sample_height": 16,
+        "sample_frames": 17,
+        "patch_size": 1,
+        "max_text_seq_length": 8,
+        "use_rotary_positional_embeddings": True,
+    }
+    return CogVideoXTransformer3DModel(**{**config, **changes}).eval()
+
+
+def test_video_round_trip_has_the_shapes_of_mini() -> None:
+    vae = make_vae()
+    video = torch.rand(1, 3, 17, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = encode_video(vae, video)
+    assert latents.shape == (1, 4, 5, 8, 8)
+    expected = vae.encode(video).latent_dist.mode() * 0.7
+    torch.testing.assert_close(latents, expected.detach())
+    decoded = decode_video(vae, latents)
+    assert decoded.shape == video.shape
+    torch.testing.assert_close(decoded, vae.decode(expected / 0.7).sample)
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_allowed_lengths_come_back_as_long(frames: int) -> None:
+    vae = make_vae()
+    assert frames in allowed_frames(vae, 49)
+    assert decode_video(vae, encode_video(vae, torch.zeros(1, 3, frames, 16, 16))).shape[2] == frames
+
+
+@pytest.mark.parametrize("frames", [5, 13, 16])
+def test_a_length_the_vae_does_not_give_back_is_refused(frames: int) -> None:
+    assert list(allowed_frames(make_vae(), 24)) == [1, 9, 17]
+    with pytest.raises(InvalidRequestError, match=f"{frames} frames; the VAE takes 8k\\+1"):
+        encode_video(make_vae(), torch.zeros(1, 3, frames, 16, 16))
+
+
+@pytest.mark.parametrize(("invert", "factor"), [(False, 0.7), (True, 1 / 0.7)])
+def test_reference_follows_the_scaling_rule_and_is_deterministic(invert: bool, factor: float) -> None:
+    vae = make_vae(invert)
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    latents = reference_latents(vae, image)
+    assert latents.shape == (2, 4, 1, 4, 4)
+    assert torch.equal(latents, reference_latents(vae, image))
+    torch.testing.assert_close(latents, vae.encode(image[:, :, None]).latent_dist.mode().detach() * factor)
+
+
+def test_reference_stands_in_the_first_frame_only() -> None:
+    noisy, reference = torch.randn(2, 5, 4, 3, 3), torch.randn(2, 1, 4, 3, 3)
+    before = noisy.clone()
+    joined = concat_reference(noisy, reference)
+    assert joined.shape == (2, 5, 8, 3, 3)
+    assert torch.equal(joined[:, :, :4], before)
+    assert torch.equal(noisy, before)
+    assert torch.equal(joined[:, :1, 4:], reference)
+    assert not joined[:, 1:, 4:].any()
+    assert not concat_reference(noisy, None)[:, :, 4:].any()
+    assert torch.equal(concat_reference(noisy, torch.zeros_like(reference)), concat_reference(noisy, None))
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "patch"), [(5, 16, 16, 1), (1, 16, 16, 1), (5, 12, 16, 2), (13, 24, 20, 2)]
+)
+def test_positions_equal_the_upstream_pipeline(frames: int, height: int, width: int, patch: int) -> None:
+    transformer = make_transformer(patch_size=patch)
+    pipeline = CogVideoXImageToVideoPipeline(None, None, make_vae(), transformer, None)
+    expected = pipeline._prepare_rotary_positional_embeddings(height * 8, width * 8, frames, torch.device("cpu"))
+    actual = rotary_embedding(transformer.config, frames, height, width)
+    assert actual is not None
+    assert torch.equal(actual[0], expected[0])
+    assert torch.equal(actual[1], expected[1])
+    assert actual[0].shape == (frames * height * width // patch**2, 16)
+
+
+def test_models_without_rotary_positions_get_none_and_temporal_patches_are_refused() -> None:
+    assert rotary_embedding(make_transformer(use_rotary_positional_embeddings=False).config, 5, 16, 16) is None
+    config = {**make_transformer().config, "patch_size_t": 2}
+    with pytest.raises(InvalidRequestError, match=r"CogVideoX 1\.5"):
+        rotary_embedding(config, 5, 16, 16)

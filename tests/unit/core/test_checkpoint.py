@@ -1,0 +1,140 @@
+"""Packed weights: what is stored comes back, and anything else is refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fantasyid.core.checkpoint import SHARD_LIMIT, load_packed, save_packed, verify_packed
+from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+
+
+def make_state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "linear.weight": torch.randn(96, 64, generator=generator) * torch.logspace(-6, 1, 96)[:, None],
+        "conv.weight": torch.randn(32, 16, 3, 3, generator=generator),
+        "queries": torch.randn(1, 64, 96, generator=generator),
+        "linear.bias": torch.randn(96, generator=generator),
+        "small.weight": torch.randn(4, 4, generator=generator).bfloat16(),
+        "dead_row.weight": torch.zeros(64, 64),
+        "pooling": torch.rand(64, 64, generator=generator),
+        "spiral": torch.arange(5000).view(500, 10),
+    }
+
+
+def save(folder: Path, storage: str = "int8", **changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    state = {**make_state(), **changes}
+    config = {"dim": 64, "levels": (1, 2), "_name_or_path": "somewhere"}
+    save_packed(state, folder, "net", storage, model_class="Net", config=config, exact={"pooling"})
+    return state
+
+
+def test_int8_error_is_at_most_half_a_level_of_its_row(tmp_path: Path) -> None:
+    state = save(tmp_path)
+    loaded = load_packed(tmp_path, "net")
+    assert loaded.keys() == state.keys()
+    for key, rows in [("linear.weight", 96), ("conv.weight", 32), ("queries", 64), ("dead_row.weight", 64)]:
+        original, packed = state[key].reshape(rows, -1), loaded[key].reshape(rows, -1)
+        level = original.abs().amax(dim=1, keepdim=True) / 127
+        assert ((packed - original).abs() <= level * 0.501).all(), key
+        assert loaded[key].dtype == torch.float32
+        assert loaded[key].shape == state[key].shape
+
+
+def test_small_tables_integers_and_exact_names_are_unchanged(tmp_path: Path) -> None:
+    state = save(tmp_path)
+    loaded = load_packed(tmp_path, "net")
+    for key in ["linear.bias", "small.weight", "pooling", "spiral"]:
+        assert torch.equal(loaded[key], state[key]), key
+        assert loaded[key].dtype == state[key].dtype
+
+
+def test_float16_storage(tmp_path: Path) -> None:
+    state = save(tmp_path, "float16")
+    loaded = load_packed(tmp_path, "net")
+    assert torch.equal(loaded["conv.weight"], state["conv.weight"].half().float())
+    with pytest.raises(ValueError, match="float16"):
+        save(tmp_path, "float16", **{"conv.weight": torch.full((64, 64), 1e6)})
+
+
+def test_not_finite_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"linear\.bias"):
+        save(tmp_path, **{"linear.bias": torch.tensor([1.0, float("nan")])})
+
+
+def test_manifest_names_class_config_and_hashes(tmp_path: Path) -> None:
+    save(tmp_path)
+    manifest = verify_packed(tmp_path, "net")
+    assert manifest.model_class == "Net"
+    assert manifest.config == {"dim": 64, "levels": [1, 2]}
+    assert manifest.shards[0].size_bytes == (tmp_path / "net" / manifest.shards[0].file).stat().st_size
+
+
+def test_shards_stay_under_the_limit(tmp_path: Path) -> None:
+    state = {f"layer{index}.weight": torch.randn(3000, 3000) for index in range(3)}
+    save_packed(state, tmp_path, "big", model_class="Net", config={})
+    sizes = [file.stat().st_size for file in (tmp_path / "big").glob("*.safetensors")]
+    assert len(sizes) == 3
+    assert max(sizes) <= SHARD_LIMIT
+    assert load_packed(tmp_path, "big").keys() == state.keys()
+
+
+def test_saving_again_replaces_all_shards(tmp_path: Path) -> None:
+    save(tmp_path)
+    old = verify_packed(tmp_path, "net").shards[0].file
+    changed = save(tmp_path, **{"linear.bias": torch.ones(96)})
+    assert torch.equal(load_packed(tmp_path, "net")["linear.bias"], changed["linear.bias"])
+    names = {file.name for file in (tmp_path / "net").iterdir()}
+    assert names == {"manifest.json", verify_packed(tmp_path, "net").shards[0].file}
+    assert old not in names
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeightsError, match=r"net.manifest\.json.*--force-reinstall"):
+        load_packed(tmp_path, "net")
+    save(tmp_path)
+    shard = next((tmp_path / "net").glob("*.safetensors"))
+    shard.unlink()
+    with pytest.raises(MissingWeightsError, match=shard.name):
+        load_packed(tmp_path, "net")
+
+
+def test_a_changed_byte_is_found(tmp_path: Path) -> None:
+    save(tmp_path)
+    shard = next((tmp_path / "net").glob("*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(CorruptWeightsError, match=shard.name):
+        load_packed(tmp_path, "net")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("layout", "fantasyid-packed-9"), ("shards", "none"), ("extra", 1)],
+)
+def test_a_manifest_of_another_form_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    save(tmp_path)
+    path = tmp_path / "net" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, field: value}))
+    with pytest.raises(CorruptWeightsError, match=field):
+        load_packed(tmp_path, "net")
+
+
+@pytest.mark.parametrize("change", ["dropped", "added", "reshaped"])
+def test_tensors_must_be_those_of_the_manifest(tmp_path: Path, change: str) -> None:
+    save(tmp_path)
+    path = tmp_path / "net" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if change == "dropped":
+        del manifest["tensors"]["linear.bias"]
+    elif change == "added":
+        manifest["tensors"]["other.bias"] = manifest["tensors"]["linear.bias"]
+    else:
+        manifest["tensors"]["linear.bias"]["shape"] = [95]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptWeightsError, match=r"(linear|other)\.bias"):
+        load_packed(tmp_path, "net")

@@ -1,0 +1,157 @@
+"""Video files: what goes in comes out, in a form that plays everywhere, complete or not at all."""
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
+from fantasyid.core.provenance import DETECTION_THRESHOLD, add_mark, container_metadata, detect_mark
+from fantasyid.core.video import read_video, write_video
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    """17 frames of 128x128: the camera passes over a face."""
+    picture = cv2.resize(astronaut()[:300, 70:370], (150, 150), interpolation=cv2.INTER_AREA)
+    return np.stack([picture[10:138, step : step + 128] for step in range(17)])
+
+
+def test_round_trip(tmp_path: Path, frames: np.ndarray) -> None:
+    write_video(tmp_path / "a.mp4", frames, 8)
+    back, fps = read_video(tmp_path / "a.mp4")
+    assert back.shape == frames.shape
+    assert back.dtype == np.uint8
+    assert fps == 8
+    assert psnr(back, frames) > 35
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    """A wrong matrix or range on either side shifts saturated colours by ten or more."""
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 90)], np.uint8)
+    flat = np.broadcast_to(colours[:, None, None], (6, 64, 64, 3)).copy()
+    write_video(tmp_path / "a.mp4", flat, 8)
+    back, _ = read_video(tmp_path / "a.mp4")
+    np.testing.assert_allclose(back.astype(int), flat, atol=3)
+
+
+def test_file_plays_everywhere(tmp_path: Path, frames: np.ndarray) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, frames, 8, {"title": "a title", "comment": "a comment"})
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.frames) == ("h264", "yuv420p", 17)
+        context = stream.codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        assert container.metadata["title"] == "a title"
+        assert container.metadata["comment"] == "a comment"
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat"), "the index must come first, or browsers wait for the whole file"
+
+
+@pytest.mark.parametrize(
+    ("shape", "fps", "says"),
+    [
+        ((2, 65, 64, 3), 8.0, "64x65"),
+        ((2, 64, 63, 3), 8.0, "63x64"),
+        ((0, 64, 64, 3), 8.0, "(0, 64, 64, 3)"),
+        ((2, 64, 64), 8.0, "(2, 64, 64)"),
+        ((2, 64, 64, 3), 0.0, "0"),
+        ((2, 64, 64, 3), float("nan"), "nan"),
+    ],
+)
+def test_unwritable_requests_name_the_fault(tmp_path: Path, shape: tuple[int, ...], fps: float, says: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        write_video(tmp_path / "a.mp4", np.zeros(shape, np.uint8), fps)
+    assert says in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_float_frames_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="float32"):
+        write_video(tmp_path / "a.mp4", np.zeros((2, 64, 64, 3), np.float32), 8)  # type: ignore[arg-type]
+
+
+def test_missing_folder(tmp_path: Path, frames: np.ndarray) -> None:
+    with pytest.raises(InvalidRequestError, match="nowhere"):
+        write_video(tmp_path / "nowhere" / "a.mp4", frames, 8)
+
+
+def test_failure_midway_leaves_everything_as_it_was(tmp_path: Path, frames: np.ndarray) -> None:
+    """A folder in the video's place makes the rename, the last step, fail."""
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(OSError, match=r"a\.mp4"):
+        write_video(tmp_path / "a.mp4", frames, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_unreadable_files(tmp_path: Path, frames: np.ndarray) -> None:
+    write_video(tmp_path / "whole.mp4", frames, 8)
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "words.mp4").write_bytes(b"not a video\n" * 100)
+    (tmp_path / "words.txt").write_bytes(b"not a video\n" * 100)
+    (tmp_path / "short.mp4").write_bytes(whole[: len(whole) // 2])
+    cv2.imwrite(str(tmp_path / "picture.png"), frames[0])
+    cv2.imwrite(str(tmp_path / "picture.jpg"), frames[0])
+    for name in ("none.mp4", "empty.mp4", "words.mp4", "words.txt", "short.mp4", "picture.png", "picture.jpg"):
+        with pytest.raises(UnreadableVideoError, match=name):
+            read_video(tmp_path / name)
+    with pytest.raises(UnreadableVideoError):
+        read_video(tmp_path)
+
+
+def test_file_cut_between_two_frames(tmp_path: Path, frames: np.ndarray) -> None:
+    """The decoder does not mind such a cut; half a video must still not pass for a whole one."""
+    path = tmp_path / "a.mp4"
+    write_video(path, frames, 8)
+    with av.open(str(path)) as container:
+        tenth = [packet for packet in container.demux(video=0) if packet.size][9]
+        end = tenth.pos + tenth.size
+    path.write_bytes(path.read_bytes()[:end])
+    with pytest.raises(UnreadableVideoError, match="10 of 17 frames"):
+        read_video(path)
+
+
+def test_mark_is_invisible_and_survives_the_encoder(tmp_path: Path, frames: np.ndarray) -> None:
+    marked = add_mark(frames)
+    assert psnr(marked, frames) > 43
+    assert np.abs(marked.astype(int) - frames).max() <= 8
+    write_video(tmp_path / "marked.mp4", marked, 8)
+    written, _ = read_video(tmp_path / "marked.mp4")
+    assert detect_mark(written) > 2 * DETECTION_THRESHOLD
+    larger = np.stack([cv2.resize(frame, (192, 160)) for frame in written])
+    assert detect_mark(larger) > 2 * DETECTION_THRESHOLD
+
+
+def test_unmarked_video_is_not_accused(tmp_path: Path, frames: np.ndarray) -> None:
+    write_video(tmp_path / "plain.mp4", frames, 8)
+    written, _ = read_video(tmp_path / "plain.mp4")
+    assert abs(detect_mark(written)) < 4
+    assert detect_mark(np.full((2, 64, 64, 3), 127, np.uint8)) == 0
+    assert abs(detect_mark(np.random.default_rng(0).integers(0, 256, (4, 128, 128, 3), np.uint8))) < 4
+
+
+def test_mark_does_not_change_with_the_installation() -> None:
+    """A mark that only this machine finds would be none: the pattern's sign at fixed places is pinned."""
+    grey = np.full((1, 128, 128, 3), 128, np.uint8)
+    signs = (add_mark(grey)[0, ::16, ::16, 0] > 128).astype(int).ravel()
+    assert "".join(map(str, signs)) == "1001011100110010010001110011100000000101001111000111000011000101"
+
+
+def test_mark_fits_other_sizes() -> None:
+    grey = np.full((1, 480, 720, 3), 128, np.uint8)
+    marked = add_mark(grey)
+    assert psnr(marked, grey) > 43
+    assert detect_mark(marked) > 2 * DETECTION_THRESHOLD
+
+
+def test_container_says_it_in_words() -> None:
+    assert container_metadata()["comment"].startswith("AI-generated with FantasyID ")

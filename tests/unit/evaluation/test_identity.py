@@ -1,0 +1,140 @@
+"""The judge on videos whose answer is known."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+from typer.testing import CliRunner
+
+from fantasyid.cli.evaluate import evaluate_app
+from fantasyid.core.errors import NoFaceError, UnreadableVideoError
+from fantasyid.core.provenance import add_mark
+from fantasyid.core.video import write_video
+from fantasyid.evaluation.identity import IdentityScores, Judge
+
+PHOTO = astronaut()
+SMALL = cv2.resize(PHOTO[20:220, 130:330], (128, 128), interpolation=cv2.INTER_AREA)
+"""A 128 px frame with a face of about 70 px, as mini makes them."""
+NOISE = np.random.default_rng(0).integers(0, 256, (4, 128, 128, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge.builtin()
+
+
+@pytest.fixture(scope="module")
+def reference(judge: Judge) -> np.ndarray:
+    return judge.embed_reference(PHOTO)
+
+
+def test_video_of_the_photo_itself(judge: Judge, reference: np.ndarray) -> None:
+    scores = judge.score(reference, judge.track(np.stack([SMALL] * 3)))
+    assert (scores.num_frames, scores.frames_without_face) == (3, 0)
+    assert (scores.detection_rate, scores.verification_rate) == (1.0, 1.0)
+    assert scores.median_distance is not None
+    assert scores.median_distance < 0.3
+    assert scores.reference_similarity is not None
+    assert scores.reference_similarity > 0.85
+    assert scores.inter_frame_similarity == pytest.approx(1.0)
+
+
+def test_video_of_noise(judge: Judge, reference: np.ndarray) -> None:
+    scores = judge.score(reference, judge.track(NOISE))
+    assert (scores.detection_rate, scores.verification_rate, scores.frames_without_face) == (0.0, 0.0, 4)
+    assert scores.median_distance is scores.reference_similarity is scores.inter_frame_similarity is None
+    assert scores.distances == (None,) * 4
+
+
+def test_frames_without_a_face_count_as_not_verified(judge: Judge, reference: np.ndarray) -> None:
+    frames = np.stack([SMALL, NOISE[0], SMALL, SMALL, NOISE[1]])
+    scores = judge.score(reference, judge.track(frames))
+    assert (scores.detection_rate, scores.verification_rate, scores.frames_without_face) == (0.6, 0.6, 2)
+    assert [distance is None for distance in scores.distances] == [False, True, False, False, True]
+    assert scores.inter_frame_similarity == pytest.approx(1.0), "only the third and fourth frame are a pair of faces"
+
+
+def test_another_person_is_not_verified(judge: Judge, reference: np.ndarray) -> None:
+    """A stranger: an embedding as far from the centre as the reference, in an unrelated direction."""
+    direction = np.random.default_rng(1).standard_normal(128).astype(np.float32)
+    length = np.linalg.norm(reference - judge.centre)
+    stranger = judge.centre + length * direction / np.linalg.norm(direction)
+    scores = judge.score(stranger, judge.track(SMALL[None]))
+    assert scores.verification_rate == 0
+    assert scores.reference_similarity is not None
+    assert abs(scores.reference_similarity) < 0.3
+    assert scores.inter_frame_similarity is None, "one frame has no neighbour"
+
+
+def test_largest_face_counts(judge: Judge, reference: np.ndarray) -> None:
+    """A second, smaller face beside the first, which here is another's because it is squeezed."""
+    group = np.zeros((256, 400, 3), np.uint8)
+    group[:, :256] = cv2.resize(SMALL, (256, 256))
+    group[64:192, 264:392] = SMALL[:, ::-1]
+    (face,) = judge.track(group[None]).faces
+    assert face is not None
+    assert face.box[2] < 256
+    assert len(judge.detector.detect(group)) == 2
+
+
+def test_photo_without_a_face(judge: Judge) -> None:
+    with pytest.raises(NoFaceError):
+        judge.embed_reference(NOISE[0])
+
+
+def test_the_provenance_mark_does_not_change_who_it_is(judge: Judge, reference: np.ndarray) -> None:
+    frames = np.stack([SMALL])
+    plain, marked = (judge.score(reference, judge.track(video)) for video in (frames, add_mark(frames)))
+    assert plain.median_distance is not None
+    assert marked.median_distance == pytest.approx(plain.median_distance, abs=0.05)
+
+
+def test_scores_read_back(judge: Judge, reference: np.ndarray) -> None:
+    scores = judge.score(reference, judge.track(np.stack([SMALL, NOISE[0]])))
+    assert IdentityScores.model_validate_json(scores.model_dump_json()) == scores
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """The astronaut, and a video of which two frames of four show her."""
+    Image.fromarray(PHOTO).save(tmp_path / "photo.png")
+    write_video(tmp_path / "video.mp4", add_mark(np.stack([SMALL, SMALL, NOISE[0], NOISE[1]])), 8)
+    return tmp_path / "photo.png", tmp_path / "video.mp4"
+
+
+def test_command_prints_one_json_object(files: tuple[Path, Path]) -> None:
+    result = CliRunner().invoke(
+        evaluate_app, ["identity", "--reference", str(files[0]), "--video", str(files[1]), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert (content["detection_rate"], content["verification_rate"], content["num_frames"]) == (0.5, 0.5, 4)
+    assert content["inter_frame_similarity"] > 0.9
+    assert content["face_motion"] >= 0
+    assert content["fps"] == 8
+
+
+def test_command_prints_a_table(files: tuple[Path, Path]) -> None:
+    result = CliRunner().invoke(evaluate_app, ["identity", "--reference", str(files[0]), "--video", str(files[1])])
+    assert result.exit_code == 0, result.output
+    for word in ("face found", "0.500", "2 of 4 frames", "verified", "RS", "IFS", "FM"):
+        assert word in result.stdout
+
+
+def test_command_refuses_what_is_not_a_video(files: tuple[Path, Path]) -> None:
+    result = CliRunner().invoke(evaluate_app, ["identity", "--reference", str(files[0]), "--video", str(files[0])])
+    assert isinstance(result.exception, UnreadableVideoError)
+    assert result.stdout == ""
+
+
+def test_command_finds_the_mark(files: tuple[Path, Path]) -> None:
+    result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[1]), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["marked"] is True
+    write_video(files[1], np.stack([SMALL, SMALL]), 8)
+    result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[1])])
+    assert result.stdout.startswith("No mark found")

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from skimage.data import astronaut, chelsea
+
+from fantasyid.face.detect import DlibFaceDetector
+from tests.unit.face.faces import PORTRAIT_BOX, portrait, resized
+
+
+@pytest.fixture(scope="module")
+def detector() -> DlibFaceDetector:
+    return DlibFaceDetector()
+
+
+def test_box_is_in_pixels_of_the_photo(detector: DlibFaceDetector) -> None:
+    (face,) = detector.detect(portrait())
+    assert face.box == pytest.approx(PORTRAIT_BOX, abs=8)
+    assert face.area == pytest.approx(90 * 90, rel=0.15)
+    assert face.score > 0.5
+
+
+@pytest.mark.parametrize("side", [150, 600, 1800])
+def test_boxes_scale_with_the_photo(detector: DlibFaceDetector, side: int) -> None:
+    (face,) = detector.detect(resized(portrait(), side))
+    assert np.array(face.box) * 300 / side == pytest.approx(PORTRAIT_BOX, abs=14)
+
+
+def test_photo_of_12_megapixels_is_searched_at_its_own_size(detector: DlibFaceDetector) -> None:
+    photo = np.full((3000, 4000, 3), 120, np.uint8)
+    photo[1000:1300, 2000:2300] = portrait()
+    (face,) = detector.detect(photo)
+    assert np.array(face.box) - [2000, 1000, 2000, 1000] == pytest.approx(PORTRAIT_BOX, abs=12)
+
+
+def test_face_of_64_pixels_is_found(detector: DlibFaceDetector) -> None:
+    # The box is about as wide as the face: 90 pixels at 300.
+    assert len(detector.detect(resized(portrait(), 300 * 64 // 90))) == 1
+
+
+def test_faces_come_largest_first(detector: DlibFaceDetector) -> None:
+    small = np.full((300, 200, 3), 90, np.uint8)
+    small[50:250] = resized(portrait(), 200)
+    first, second = detector.detect(np.hstack([small, portrait()]))
+    assert first.area > 1.5 * second.area
+    assert first.box[0] > 200 > second.box[2]
+
+
+def test_doubtful_face_does_not_stand_beside_a_sure_one(detector: DlibFaceDetector) -> None:
+    # In the whole photo a patch of the suit scores 0.06, as large as the face.
+    (face,) = detector.detect(astronaut())
+    assert face.box[1] < 150
+
+
+def test_no_face_is_an_empty_answer(detector: DlibFaceDetector) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    assert detector.detect(noise) == ()
+    assert detector.detect(chelsea()) == ()
+    assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == ()
+    assert detector.detect(np.zeros((3, 5000, 3), np.uint8)) == ()
+
+
+def test_photo_is_not_modified(detector: DlibFaceDetector) -> None:
+    photo = portrait()
+    photo.setflags(write=False)
+    assert detector.detect(photo) == detector.detect(photo)

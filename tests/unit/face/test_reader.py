@@ -1,0 +1,179 @@
+"""Every kind of photo of issue 2, section 4, has a defined result: a reading, or one clear sentence."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import chelsea
+
+from fantasyid.core.errors import (
+    ExtremeProfileError,
+    FaceChoiceError,
+    FaceTooSmallError,
+    FantasyIDError,
+    NoFaceError,
+    UnreadablePhotoError,
+)
+from fantasyid.face.reader import FaceReader
+from fantasyid.face.types import FaceReading
+from fantasyid.geometry.head_model import HeadModel
+from tests.unit.face.faces import PORTRAIT_BOX, average_face_model, head_landmarks, portrait, resized
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return HeadModel.load()
+
+
+@pytest.fixture(scope="module")
+def reader(head: HeadModel) -> FaceReader:
+    return FaceReader(average_face_model(head_landmarks(head)))
+
+
+def two_faces() -> np.ndarray:
+    """The smaller face on the left, the larger on the right."""
+    small = np.full((300, 240, 3), 90, np.uint8)
+    small[30:270] = resized(portrait(), 240)
+    return np.hstack([small, portrait()])
+
+
+def assert_is_portrait(reading: FaceReading, tolerance: float = 8) -> None:
+    assert reading.num_faces == 1
+    assert reading.face.box == pytest.approx(PORTRAIT_BOX, abs=tolerance)
+    middle = reading.landmarks[:, :2].numpy()
+    assert (middle.min(axis=0) + middle.max(axis=0)) / 2 == pytest.approx([142, 122], abs=tolerance)
+
+
+def test_reading_of_a_frontal_photo(reader: FaceReader, head: HeadModel) -> None:
+    reading = reader.read(portrait())
+    assert_is_portrait(reading)
+    assert reading.face_index == 0
+    assert reading.landmarks.shape == (478, 3)
+    assert reading.head.vertices.shape == head.mean.shape
+    assert reading.head.topology_hash == head.topology.hash
+    assert reading.head.expression.shape == (len(head.expression_names),)
+    # The stand-in network sees the average head from the front, so that is what comes out.
+    assert (reading.head.vertices - head.mean).norm(dim=1).max() < 0.5
+    assert abs(reading.head.pose.yaw_deg) < 2
+    assert reading.head.error_cm < 0.1
+
+
+def test_path_pil_image_and_array_are_read_alike(reader: FaceReader, tmp_path: Path) -> None:
+    Image.fromarray(portrait()).save(tmp_path / "photo.png")
+    readings = [reader.read(p) for p in (tmp_path / "photo.png", Image.fromarray(portrait()), portrait())]
+    assert all((reading.landmarks == readings[0].landmarks).all() for reading in readings)
+    assert all((reading.head.vertices == readings[0].head.vertices).all() for reading in readings)
+
+
+def test_largest_of_several_faces_is_read_and_the_reading_tells(reader: FaceReader) -> None:
+    reading = reader.read(two_faces())
+    assert reading.num_faces == 2
+    assert reading.face_index == 0
+    assert reading.face.box[0] > 240
+    assert reading.landmarks[:, 0].min() > 240
+    assert reading.faces[1].box[2] < 240
+
+
+def test_another_face_can_be_chosen(reader: FaceReader) -> None:
+    reading = reader.read(two_faces(), face_index=1)
+    assert reading.face_index == 1
+    assert reading.landmarks[:, 0].max() < 240
+
+
+@pytest.mark.parametrize("face_index", [2, -1])
+def test_choosing_a_face_that_is_not_there(reader: FaceReader, face_index: int) -> None:
+    with pytest.raises(FaceChoiceError, match=f"no face {face_index} .* there are 2 faces: choose 0 to 1"):
+        reader.read(two_faces(), face_index)
+
+
+def test_choosing_the_second_of_one_face(reader: FaceReader) -> None:
+    with pytest.raises(FaceChoiceError, match="there is 1 face: choose 0"):
+        reader.read(portrait(), face_index=1)
+
+
+@pytest.mark.parametrize("photo", [chelsea(), np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)])
+def test_photo_without_a_face(reader: FaceReader, photo: np.ndarray) -> None:
+    with pytest.raises(NoFaceError, match=rf"{photo.shape[1]}x{photo.shape[0]} pixels\); use one .* from the front"):
+        reader.read(photo)
+
+
+def test_choosing_a_face_where_there_is_none(reader: FaceReader) -> None:
+    with pytest.raises(NoFaceError):
+        reader.read(chelsea(), face_index=0)
+
+
+@pytest.mark.parametrize(("side", "accepted"), [(155, False), (170, False), (220, True)])
+def test_face_below_64_pixels_is_refused_with_its_size(reader: FaceReader, side: int, accepted: bool) -> None:
+    # The average face in the crop of a box of 90 pixels at 300 is 102 pixels high.
+    photo = resized(portrait(), side)
+    if accepted:
+        assert reader.read(photo).num_faces == 1
+        return
+    with pytest.raises(FaceTooSmallError, match=r"is (4|5|6)\d pixels high and at least 64 are needed"):
+        reader.read(photo)
+
+
+def test_face_too_small_to_be_found(reader: FaceReader) -> None:
+    with pytest.raises(NoFaceError, match="64 pixels"):
+        reader.read(resized(portrait(), 80))
+
+
+@pytest.mark.parametrize("yaw_deg", [-60.0, 55.0])
+def test_strong_profile_is_refused_with_its_angle(head: HeadModel, yaw_deg: float) -> None:
+    reader = FaceReader(average_face_model(head_landmarks(head, yaw_deg=yaw_deg)))
+    with pytest.raises(ExtremeProfileError, match=r"turned (4|5|6)\d degrees .* at most 45 .* from the front"):
+        reader.read(portrait())
+
+
+@pytest.mark.parametrize("yaw_deg", [-35.0, 20.0])
+def test_turned_face_is_read_with_its_angle_and_becomes_neutral(head: HeadModel, yaw_deg: float) -> None:
+    reading = FaceReader(average_face_model(head_landmarks(head, yaw_deg=yaw_deg))).read(portrait())
+    assert reading.head.pose.yaw_deg == pytest.approx(yaw_deg, abs=3)
+    assert (reading.head.vertices - head.mean).norm(dim=1).mean() < 0.3
+
+
+def test_grey_cmyk_and_16_bit_photos(reader: FaceReader, tmp_path: Path) -> None:
+    image = Image.fromarray(portrait())
+    image.convert("L").save(tmp_path / "grey.jpg")
+    image.convert("CMYK").save(tmp_path / "print.jpg")
+    cv2.imwrite(str(tmp_path / "deep.png"), portrait()[:, :, ::-1].astype(np.uint16) * 257)
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep-grey.png")
+    for name in ("grey.jpg", "print.jpg", "deep.png", "deep-grey.png"):
+        assert_is_portrait(reader.read(tmp_path / name))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_of_every_exif_orientation(reader: FaceReader, tmp_path: Path, orientation: int) -> None:
+    # The inverse of each orientation's correction; 6 and 8 undo each other, the rest undo themselves.
+    stored = portrait()
+    if orientation in (2, 3, 7, 6):
+        stored = stored[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        stored = stored[::-1]
+    if orientation in (5, 6, 7, 8):
+        stored = stored.transpose(1, 0, 2)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "turned.png", exif=exif)
+    assert_is_portrait(reader.read(tmp_path / "turned.png"))
+
+
+def test_truncated_and_non_image_files(reader: FaceReader, tmp_path: Path) -> None:
+    Image.fromarray(portrait()).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-1500])
+    (tmp_path / "text.jpg").write_text("not a picture")
+    for name in ("cut.jpg", "text.jpg", "missing.jpg"):
+        with pytest.raises(UnreadablePhotoError, match=name):
+            reader.read(tmp_path / name)
+
+
+def test_every_refusal_is_one_sentence_that_ends_in_a_remedy(reader: FaceReader, tmp_path: Path) -> None:
+    for photo, face_index in ((chelsea(), None), (portrait(), 4), (resized(portrait(), 160), None), (tmp_path, None)):
+        with pytest.raises(FantasyIDError) as caught:
+            reader.read(photo, face_index)
+        message = str(caught.value)
+        assert message.endswith(".")
+        assert ";" in message
+        assert "\n" not in message

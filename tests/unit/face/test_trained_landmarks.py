@@ -1,0 +1,62 @@
+"""The landmark network that ships, on a real photo it was not trained on."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+
+from fantasyid.core.imaging import to_tensor
+from fantasyid.face.detect import DlibFaceDetector
+from fantasyid.face.landmarks import LandmarkReader
+from fantasyid.face.pose import estimate_poses
+from fantasyid.face.reader import FaceReader
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
+
+# MediaPipe 0.10.14 on the same photo, pixels: eye corners, nose tip, mouth corners, forehead, chin, irises.
+REFERENCE = {
+    33: (195.2, 100.9),
+    133: (213.3, 103.7),
+    362: (237.0, 104.9),
+    263: (255.8, 104.3),
+    1: (223.4, 130.0),
+    61: (201.8, 139.2),
+    291: (245.0, 141.0),
+    10: (226.3, 71.7),
+    152: (221.3, 177.4),
+    468: (203.5, 101.1),
+    473: (246.6, 103.5),
+}
+FACE_HEIGHT = 106.0
+
+
+@pytest.fixture(scope="module")
+def reader() -> LandmarkReader:
+    return LandmarkReader(load_component(MINI_FOLDER, "landmark_model"))
+
+
+def read(reader: LandmarkReader, photo: np.ndarray) -> torch.Tensor:
+    (face,) = DlibFaceDetector().detect(photo)
+    return reader.read(to_tensor(np.ascontiguousarray(photo)), torch.tensor([face.box]))
+
+
+def test_landmarks_agree_with_mediapipe(reader: LandmarkReader) -> None:
+    landmarks = read(reader, astronaut())[0, list(REFERENCE), :2].numpy()
+    errors = np.linalg.norm(landmarks - np.array(list(REFERENCE.values())), axis=1) / FACE_HEIGHT
+    assert errors.mean() < 0.03
+    assert errors.max() < 0.07
+
+
+def test_mirrored_photo_gives_the_mirrored_pose(reader: LandmarkReader) -> None:
+    head = HeadModel.load()
+    (pose,) = estimate_poses(head, read(reader, astronaut()))
+    (mirrored,) = estimate_poses(head, read(reader, np.ascontiguousarray(astronaut()[:, ::-1])))
+    assert mirrored.yaw_deg == pytest.approx(-pose.yaw_deg, abs=5)
+    assert mirrored.roll_deg == pytest.approx(-pose.roll_deg, abs=4)
+    assert mirrored.pitch_deg == pytest.approx(pose.pitch_deg, abs=5)
+
+
+def test_whole_reading_of_a_real_photo() -> None:
+    reading = FaceReader(load_component(MINI_FOLDER, "landmark_model")).read(astronaut())
+    assert reading.head.error_cm < 0.3
+    assert abs(reading.head.pose.yaw_deg) < 25

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
+from fantasyid.geometry.head_model import PART_NAMES
+from fantasyid.geometry.simplify import simplify
+from fantasyid.geometry.topology import MeshTopology
+
+
+@pytest.fixture(scope="module")
+def hierarchy(sphere):
+    return build_hierarchy(*sphere, counts=(256, 64), spiral_length=9)
+
+
+def down_up(hierarchy, values):
+    for index, weight in zip(hierarchy.down_index, hierarchy.down_weight, strict=True):
+        values = (values[index] * weight[..., None]).sum(1)
+    for index, weight in reversed(list(zip(hierarchy.up_index, hierarchy.up_weight, strict=True))):
+        values = (values[index] * weight[..., None]).sum(1)
+    return values
+
+
+def test_simplified_sphere_is_a_closed_sphere(sphere):
+    vertices, topology = sphere
+    kept, coarse = simplify(vertices, topology, 100)
+    assert len(kept) == coarse.num_vertices == 100
+    assert len(coarse.boundary_edges) == 0
+    assert 100 - len(coarse.edges) + len(coarse.triangles) == 2
+    corners = vertices[kept][coarse.triangles]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (np.einsum("td,td->t", normal, corners.mean(1)) > 0).all()
+
+
+def test_border_and_components_survive(grid):
+    vertices, topology = grid
+    two = MeshTopology(np.concatenate([topology.triangles, topology.triangles + 36]), 72)
+    kept, coarse = simplify(np.concatenate([vertices, vertices + np.array([0, 0, 5])]), two, 8)
+    assert set(coarse.components) == {0, 1}
+    assert set(kept.tolist()) == {0, 5, 30, 35, 36, 41, 66, 71}
+
+
+def test_important_vertices_stay(sphere):
+    vertices, topology = sphere
+    upper = vertices[:, 2] > 0
+    kept, _ = simplify(vertices, topology, 200, importance=np.where(upper, 50.0, 1.0))
+    assert upper[kept].mean() > 0.75
+
+
+def test_impossible_target_is_refused(octahedron):
+    vertices = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]], float)
+    with pytest.raises(ValueError, match="cannot be simplified to 2"):
+        simplify(vertices, octahedron, 2)
+
+
+def test_down_then_up_keeps_smooth_functions(sphere, hierarchy):
+    x, y, z = sphere[0].T
+    smooth = np.stack([x, y * z, x**2 - y**2], 1)
+    error = np.linalg.norm(down_up(hierarchy, smooth) - smooth, axis=1)
+    assert hierarchy.num_vertices == (1026, 256, 64)
+    assert error.mean() < 0.09  # 16 times fewer vertices, values of size 1
+    assert error.max() < 0.25
+    constant = np.ones((1026, 1))
+    np.testing.assert_allclose(down_up(hierarchy, constant), constant, atol=1e-6)
+
+
+def test_saved_hierarchy_is_read_back(hierarchy, tmp_path):
+    hierarchy.save(tmp_path / "h.npz")
+    loaded = MeshHierarchy.load(tmp_path / "h.npz")
+    assert loaded.topology_hash == hierarchy.topology_hash
+    for name in ("spirals", "down_index", "down_weight", "up_index", "up_weight"):
+        for a, b in zip(getattr(loaded, name), getattr(hierarchy, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("triangles_1", lambda a: a[::1, ::-1]),
+        ("up_index_0", lambda a: a + 1000),
+        ("up_weight_0", lambda a: a * 2),
+        ("spirals_0", lambda a: a[1:]),
+        ("num_vertices", lambda a: a[:0]),
+    ],
+)
+def test_altered_hierarchy_is_refused(hierarchy, tmp_path, name, change):
+    path = tmp_path / "h.npz"
+    hierarchy.save(path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays[name] = change(arrays[name])
+    np.savez(path, **arrays)
+    with pytest.raises(CorruptWeightsError, match=r"h\.npz"):
+        MeshHierarchy.load(path)
+
+
+def test_missing_hierarchy_is_named(tmp_path):
+    with pytest.raises(MissingWeightsError, match=r"none\.npz"):
+        MeshHierarchy.load(tmp_path / "none.npz")
+
+
+def test_packaged_hierarchy_fits_the_packaged_head(head):
+    packaged = MeshHierarchy.load()
+    assert packaged.topology_hash == head.topology.hash
+    assert packaged.num_vertices == (len(head.mean), round(len(head.mean) / 4), 314)
+    assert all(spirals.shape[1] == 9 for spirals in packaged.spirals)
+    coarse = packaged.down_index[0][:, 0][packaged.down_index[1][:, 0]]
+    parts = head.parts.numpy()[coarse]
+    assert (parts == PART_NAMES.index("face")).mean() > 0.5
+    assert len(np.unique(packaged.topologies[2].components)) == len(np.unique(head.topology.components)) == 6
+    mean = head.mean.numpy()
+    error = np.linalg.norm(down_up(packaged, mean) - mean, axis=1)
+    assert error[head.parts.numpy() == 0].mean() < 0.12
