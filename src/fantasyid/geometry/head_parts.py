@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from fantasyid.geometry.head_model import FACE_OVAL, INNER_LIPS, PART_NAMES
 from fantasyid.geometry.projection import project, rotation_matrix
-from fantasyid.geometry.raster import rasterise
+from fantasyid.geometry.raster import rasterise, vertex_normals
 from fantasyid.geometry.topology import MeshTopology
 
 FloatArray = NDArray[np.float64]
@@ -17,22 +17,32 @@ IntArray = NDArray[np.int64]
 _NOSE_TIP = 4
 _EAR_TARGETS = ("flap", "lobe", "wing")
 _EAR_MOVES_CM = 0.1
-_VIEWS_DEG = tuple((yaw, pitch) for yaw in (-60, -30, 0, 30, 60) for pitch in (-40, 0, 40))
+_VIEWS_DEG = tuple((yaw, pitch) for yaw in range(-180, 180, 30) for pitch in (-40, 0, 40))
+_GRAZING = -0.2
+_INTO_MOUTH = np.array([0.0, 0.0, 3.0])
+_INTO_HEAD = np.array([0.0, 0.0, 2.5])
 
 
 def label_parts(
-    mean: FloatArray, triangles: IntArray, skin: NDArray[np.bool_], landmarks: IntArray, targets: dict[str, FloatArray]
+    mean: FloatArray,
+    triangles: IntArray,
+    skin: NDArray[np.bool_],
+    outer: NDArray[np.bool_],
+    landmarks: IntArray,
+    targets: dict[str, FloatArray],
 ) -> NDArray[np.uint8]:
     """Label the skin of the mean head.
 
     The face is the region that the face oval, drawn along mesh edges, cuts out around the nose, one ring wider. The
-    mouth interior is what no outside view of the closed mouth shows and hangs together behind the lips. Ears are what
-    the ear targets move. The neck lies below a plane from under the chin to the nape; the scalp is the rest.
+    mouth interior is what no outside view of the closed mouth shows and hangs together behind the lips, less one ring
+    of lip. Ears are what the ear targets move. The neck lies below a plane from the chin to the nape. The scalp is the
+    rest, and the skull behind the eyeballs, less two rings of lid.
 
     Args:
         mean: (N, 3) cm.
         triangles: (F, 3).
         skin: (N,) vertices to label; the others get label 0.
+        outer: (N,) vertices that can be seen when the mouth is closed: skin and eyes.
         landmarks: (478,) vertices.
         targets: Shape targets by name, (N, 3) each.
 
@@ -44,7 +54,12 @@ def label_parts(
     for name, offsets in targets.items():
         if name[1:].startswith("-ear-") and name.split("-")[2] in _EAR_TARGETS:
             ears |= np.linalg.norm(offsets, axis=1) > _EAR_MOVES_CM
-    mouth = _mouth_interior(mean, triangles, topology, skin, landmarks)
+    hidden = _cavities(mean, triangles, topology, outer)
+    lips = mean[landmarks[list(INNER_LIPS)]].mean(0)
+    mouth, *sockets = (
+        _shrink(_pocket(_nearest(mean, hidden, place), hidden, landmarks[_NOSE_TIP], skin, topology), topology, rings)
+        for place, rings in ((lips - _INTO_MOUTH, 1), *((eye - _INTO_HEAD, 2) for eye in mean[landmarks[[468, 473]]]))
+    )
     face = _face_region(mean, topology, landmarks)
     chin, ear_bottom = mean[landmarks[152]], mean[ears].min(0)
     # The plane falls from the base of the skull behind the ears to the chin; the face label goes before it.
@@ -52,7 +67,7 @@ def label_parts(
     height = front[1] + (mean[:, 2] - front[2]) * (back[1] - front[1]) / (back[2] - front[2])
     parts = np.where(mean[:, 1] < height, PART_NAMES.index("neck"), PART_NAMES.index("scalp"))
     parts[ears] = PART_NAMES.index("ears")
-    parts[face & ~ears] = PART_NAMES.index("face")
+    parts[face & ~ears & ~sockets[0] & ~sockets[1]] = PART_NAMES.index("face")
     parts[mouth] = PART_NAMES.index("mouth_interior")
     return np.where(skin, parts, 0).astype(np.uint8)
 
@@ -74,22 +89,30 @@ def _face_region(mean: FloatArray, topology: MeshTopology, landmarks: IntArray) 
     return _ring(region | wall, topology)
 
 
-def _mouth_interior(
-    mean: FloatArray, triangles: IntArray, topology: MeshTopology, skin: NDArray[np.bool_], landmarks: IntArray
+def _cavities(
+    mean: FloatArray, triangles: IntArray, topology: MeshTopology, outer: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    seen = np.zeros(len(mean), bool)
-    shown = triangles[skin[triangles[:, 0]] | (mean[triangles[:, 0], 1] > -2)]
+    """Skin no more than one of many outside views shows, the lips being closed and the eyes in place."""
     vertices = torch.from_numpy(mean)[None].float()
+    shown = triangles[outer[triangles[:, 0]]]
+    views = np.zeros(len(mean), int)
     for yaw, pitch in _VIEWS_DEG:
         rotation = rotation_matrix(*torch.tensor([[float(yaw)], [float(pitch)], [0.0]]))
         pixels = project(vertices, rotation, torch.tensor([30.0]), torch.tensor([[450.0, 450.0]]))
         index, _ = rasterise(pixels, torch.from_numpy(shown), 900, 900)
+        seen = np.zeros(len(mean), bool)
         seen[shown[np.unique(index[index >= 0].numpy())]] = True
-    lips = mean[landmarks[list(INNER_LIPS)]]
-    hidden = ~seen & skin & (mean[:, 1] > lips[:, 1].min() - 3) & (mean[:, 1] < lips[:, 1].max() + 3)
-    behind = np.flatnonzero(hidden & (mean[:, 2] < lips[:, 2].mean() - 0.5))
-    start = behind[np.linalg.norm(mean[behind] - lips.mean(0), axis=1).argmin()]
-    return _grow(start, hidden, topology)
+        # A triangle at a slit also has corners that look away from the viewer, inside.
+        towards_viewer = (vertex_normals(vertices, torch.from_numpy(triangles)) @ rotation.transpose(1, 2))[0, :, 2]
+        views += seen & (towards_viewer.numpy() > _GRAZING)
+    return np.asarray((views <= 1) & (topology.components == topology.components[shown[0, 0]]))
+
+
+def _pocket(
+    start: int, hidden: NDArray[np.bool_], outside: int, skin: NDArray[np.bool_], topology: MeshTopology
+) -> NDArray[np.bool_]:
+    """The hidden region around `start`, with what it cuts off from `outside`: places seen through a slit."""
+    return np.asarray(skin & ~_grow(outside, ~_grow(start, hidden, topology), topology))
 
 
 def _grow(start: int, allowed: NDArray[np.bool_], topology: MeshTopology) -> NDArray[np.bool_]:
@@ -101,6 +124,20 @@ def _grow(start: int, allowed: NDArray[np.bool_], topology: MeshTopology) -> NDA
         if (wider == region).all():
             return region
         region = wider
+
+
+def _shrink(region: NDArray[np.bool_], topology: MeshTopology, rings: int) -> NDArray[np.bool_]:
+    """The region without its outermost rings."""
+    outside = ~region
+    for _ in range(rings):
+        outside = _ring(outside, topology)
+    return ~outside
+
+
+def _nearest(mean: FloatArray, allowed: NDArray[np.bool_], place: FloatArray) -> int:
+    """The allowed vertex nearest to a place."""
+    candidates = np.flatnonzero(allowed)
+    return int(candidates[np.linalg.norm(mean[candidates] - place, axis=1).argmin()])
 
 
 def _ring(region: NDArray[np.bool_], topology: MeshTopology) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial import Delaunay
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
@@ -38,6 +39,27 @@ def test_border_and_components_survive(grid):
     kept, coarse = simplify(np.concatenate([vertices, vertices + np.array([0, 0, 5])]), two, 8)
     assert set(coarse.components) == {0, 1}
     assert set(kept.tolist()) == {0, 5, 30, 35, 36, 41, 66, 71}
+
+
+def test_no_triangle_of_a_flat_mesh_flips():
+    points = np.random.RandomState(0).rand(200, 2)
+    triangles = Delaunay(points).simplices.astype(np.int64)
+    a, b, c = points[triangles].swapaxes(0, 1)
+    clockwise = (b - a)[:, 0] * (c - a)[:, 1] < (b - a)[:, 1] * (c - a)[:, 0]
+    triangles[clockwise] = triangles[clockwise, ::-1]
+    flat = np.concatenate([points, np.zeros((200, 1))], 1)
+    kept, coarse = simplify(flat, MeshTopology(triangles, 200), 40)
+    a, b, c = points[kept][coarse.triangles].swapaxes(0, 1)
+    assert ((b - a)[:, 0] * (c - a)[:, 1] > (b - a)[:, 1] * (c - a)[:, 0]).all()
+
+
+def test_a_narrow_strip_is_not_pinched():
+    across = np.array([[x, x % 2 * 0.4, side * 0.1] for side in (0, 1) for x in range(8)], float)
+    quads = [(x, x + 1, x + 9, x + 8) for x in range(7)]
+    strip = MeshTopology(np.array([t for a, b, c, d in quads for t in ([a, b, c], [a, c, d])]), 16)
+    _, coarse = simplify(across, strip, 8)
+    assert (np.bincount(coarse.boundary_edges[:, 0]) == 1).all()
+    assert 8 - len(coarse.edges) + len(coarse.triangles) == 1
 
 
 def test_important_vertices_stay(sphere):
@@ -106,8 +128,8 @@ def test_packaged_hierarchy_fits_the_packaged_head(head):
     assert all(spirals.shape[1] == 9 for spirals in packaged.spirals)
     coarse = packaged.down_index[0][:, 0][packaged.down_index[1][:, 0]]
     parts = head.parts.numpy()[coarse]
-    assert (parts == PART_NAMES.index("face")).mean() > 0.5
+    assert (parts == PART_NAMES.index("face")).mean() > 0.45
     assert len(np.unique(packaged.topologies[2].components)) == len(np.unique(head.topology.components)) == 6
     mean = head.mean.numpy()
     error = np.linalg.norm(down_up(packaged, mean) - mean, axis=1)
-    assert error[head.parts.numpy() == 0].mean() < 0.12
+    assert error[head.parts.numpy() == 0].mean() < 0.08

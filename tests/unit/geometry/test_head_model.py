@@ -166,3 +166,14 @@ def test_arrays_that_do_not_fit_together_are_refused(head, tmp_path):
         replace(head, **{name: value}).save(tmp_path / "odd.npz")
         with pytest.raises(CorruptWeightsError, match=name.split("_")[0]):
             HeadModel.load(tmp_path / "odd.npz")
+
+
+def test_mouth_interior_is_the_whole_bag_behind_the_lips(head):
+    bag = of_part(head, "mouth_interior")
+    lips = head.mean[head.landmarks478[[13, 14]]]
+    assert head.mean[bag, 2].max() < lips[:, 2].min()
+    x, y, z = head.mean.unbind(1)
+    skin = of_part(head, "face", "scalp", "ears", "neck", "mouth_interior")
+    inside = skin & (x.abs() < 3) & (y > -10) & (y < -3) & (z > -8) & (z < 0)
+    assert inside.sum() > 50
+    assert bag[inside].all()

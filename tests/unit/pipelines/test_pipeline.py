@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXDPMScheduler, DDIMScheduler
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXImageToVideoPipeline, DDIMScheduler
 from PIL import Image
 
 from fantasyid.conditioning.identity import IdentityInputs
@@ -106,6 +106,44 @@ def test_bfloat16() -> None:
     assert latents.dtype == torch.float32
     assert (latents - expected).abs().max() < 0.1 * expected.abs().max()
     assert torch.isfinite(run(pipeline, output_type="pt", num_inference_steps=1)).all()
+
+
+@pytest.mark.parametrize("scheduler_class", [CogVideoXDDIMScheduler, CogVideoXDPMScheduler])
+def test_with_the_reference_alone_it_is_diffusers_image_to_video(scheduler_class: Any) -> None:
+    pipeline = tiny_pipeline(guidance_drops_identity=False, scheduler=scheduler_class(**SCHEDULER_CONFIG))
+    # Upstream draws the reference latent from the VAE's distribution and we take its mode; without variance both agree.
+    moments = pipeline.vae.encoder.conv_out.conv
+    torch.nn.init.zeros_(moments.weight[4:])
+    torch.nn.init.constant_(moments.bias[4:], -30)
+    names = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+    upstream = CogVideoXImageToVideoPipeline(**{name: getattr(pipeline, name) for name in names})
+    upstream.set_progress_bar_config(disable=True)
+    states, negative = pipeline.encode_prompt("a person smiles", "blurry")
+    call = {
+        "num_frames": 9,
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
+        "latents": noise(1, 3, 4, 4, 4),
+        "output_type": "latent",
+    }
+    expected = upstream(
+        image=(tiny_person().reference_image + 1) / 2,
+        prompt_embeds=states,
+        negative_prompt_embeds=negative,
+        generator=torch.Generator().manual_seed(0),
+        **call,
+    ).frames
+    generator_after_reference = torch.Generator().manual_seed(0)
+    torch.randn(1, 4, 1, 4, 4, generator=generator_after_reference)
+    actual = pipeline(
+        prompt_embeds=states,
+        negative_prompt_embeds=negative,
+        identity_inputs=tiny_person(),
+        use_identity_tokens=False,
+        generator=generator_after_reference,
+        **call,
+    ).frames
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
 
 
 # The person
