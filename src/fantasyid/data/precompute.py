@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -193,7 +194,7 @@ def encode_pool(folder: Path, vae: AutoencoderKLCogVideoX, vision: FaceVisionMod
         single = reference_latents(vae, stills.flatten(0, 1))
         latents = {
             "clips": encode_video(vae, video.transpose(1, 2)).transpose(1, 2),
-            "stills": single[:, :, 0].unflatten(0, (len(video), 3)),
+            "stills": rearrange(single, "(b n) c 1 h w -> b n c h w", b=len(video)),
             "reference": reference_latents(vae, signed(pool.reference[rows])).transpose(1, 2),
             "face_tokens": vision(signed(pool.face[rows])).tokens,
             "text": encode_text(tokenizer, text_encoder, pool.captions[rows], TEXT_LENGTH),

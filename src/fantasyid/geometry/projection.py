@@ -46,7 +46,7 @@ def euler_degrees(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def project(vertices: Tensor, rotation: Tensor, scale: Tensor, translation: Tensor) -> Tensor:
-    """Weak-perspective projection of head-space points.
+    """Weak-perspective projection of head-space points, turned by the head's pose.
 
     px = scale * (R v)_x + t_x, py = -scale * (R v)_y + t_y, depth = -scale * (R v)_z.
 
@@ -59,6 +59,19 @@ def project(vertices: Tensor, rotation: Tensor, scale: Tensor, translation: Tens
     Returns:
         (B, N, 3) x, y and depth in pixels, as `raster.rasterise` takes them.
     """
-    rotated = vertices @ rotation.transpose(-1, -2)
-    flipped = rotated * rotated.new_tensor([1.0, -1.0, -1.0]) * scale[:, None, None]
+    return project_camera(vertices @ rotation.transpose(-1, -2), scale, translation)
+
+
+def project_camera(camera: Tensor, scale: Tensor, translation: Tensor) -> Tensor:
+    """Weak-perspective projection of points that are already turned.
+
+    Args:
+        camera: (B, N, 3) cm, axes as in head space.
+        scale: (B,) pixels per cm, > 0.
+        translation: (B, 2) pixel position of the origin.
+
+    Returns:
+        (B, N, 3) as `project`.
+    """
+    flipped = camera * camera.new_tensor([1.0, -1.0, -1.0]) * scale[:, None, None]
     return flipped + torch.nn.functional.pad(translation, (0, 1))[:, None]

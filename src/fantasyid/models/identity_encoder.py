@@ -38,6 +38,7 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
     """
 
     _no_split_modules: ClassVar[list[str]] = ["TransformerBlock"]
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["face_abstractor", "vertex_encoder", "fusion", "lift"]
 
     @register_to_config
     def __init__(

@@ -7,8 +7,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers looks for it here when loading a pipeline
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
 from diffusers.utils import apply_lora_scale
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
@@ -213,6 +215,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         model.to(device=base.device, dtype=base.dtype)
         return model
 
+    @apply_forward_hook
     def project_identity(self, identity_tokens: Tensor) -> IdentityKeyValues:
         """Compute every injecting block's keys and values, once per video.
 

@@ -2,7 +2,7 @@
 
 Command: `python -m fantasyid.training STAGE --config configs/train/mini-STAGE.yaml --pool POOL --out FOLDER`
 
-Stages in order: `vae`, `vision`, `landmarks`, then `stills`, `clips` and `identity` of the video model, each starting
+Stages in order: `vision`, `landmarks`, `vae`, then `stills`, `clips` and `identity` of the video model, each starting
 from the result of the one before (`--init`). An interrupted stage continues from its checkpoint. The result is saved in
 diffusers' form in FOLDER/result.
 """
@@ -29,7 +29,7 @@ from fantasyid.training.config import StageConfig, load_stage
 from fantasyid.training.face import LandmarkObjective, VisionObjective, mean_landmarks
 from fantasyid.training.trainer import Trainer
 from fantasyid.training.vae import VaeObjective
-from fantasyid.training.video import VideoModel, VideoObjective
+from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
 
 
 def main() -> None:
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True, help="folder of data.precompute")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and result")
     parser.add_argument("--rigs", type=Path, help="file of repose.prepare, for vision and landmarks")
-    parser.add_argument("--init", type=Path, help="result of the stage before")
+    parser.add_argument("--init", type=Path, help="result to start from, of this stage or the one before")
+    parser.add_argument("--vision", type=Path, help="result of the vision stage, for vae")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     config = load_stage(options.config)
@@ -60,13 +61,23 @@ def _finish(trainer: Trainer, losses: Callable[[], Any], folder: Path) -> None:
 
 
 def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
-    vae = AutoencoderKLCogVideoX(**config.model).to(options.device)
+    if options.vision is None:
+        raise InvalidRequestError("The VAE is judged by the face vision model too; give its result with --vision.")
+    fresh = AutoencoderKLCogVideoX(**config.model) if options.init is None else None
+    vae = (fresh or AutoencoderKLCogVideoX.from_pretrained(options.init)).to(options.device)
+    vision = FaceVisionModel.from_pretrained(options.vision).to(options.device).requires_grad_(False)
     for weight in (p for p in vae.parameters() if p.ndim == 5):  # twice as fast on tensor cores
         weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
     trainer = Trainer(vae, config.optimiser, options.out)
     rng = np.random.default_rng(config.seed)
-    objective = VaeObjective(ClipPool.open(options.pool), config.optimiser.batch_size, rng, **config.objective)
-    _finish(trainer, lambda: objective(vae), options.out)
+    pool = ClipPool.open(options.pool)
+    objective = VaeObjective(pool, vision, config.optimiser.batch_size, rng, **config.objective)
+    trainer.fit(lambda: objective(vae))
+    result: Any = trainer.averaged
+    with torch.no_grad():
+        latents = result.encode(objective.batch(vae.device)).latent_dist.mode()
+    result.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+    result.save_pretrained(options.out / "result")
 
 
 def _rigs(options: argparse.Namespace) -> RigSet:
@@ -124,18 +135,20 @@ def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
 
 def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDTransformer3DModel:
     """A new transformer, or the last stage's with an untrained injection added where the preset asks for one."""
+    loaded: FantasyIDTransformer3DModel
     if options.init is None:
-        return FantasyIDTransformer3DModel(**config.model)
+        loaded = FantasyIDTransformer3DModel(**config.model)
+        return loaded
     loaded = FantasyIDTransformer3DModel.from_pretrained(options.init / "transformer")
     if config.model.get("identity_token_dim") and loaded.config.identity_token_dim is None:
         identity = {key: value for key, value in config.model.items() if key.startswith(("identity", "injection"))}
         return FantasyIDTransformer3DModel.from_base(loaded, **identity)
-    return loaded  # type: ignore[no-any-return]
+    return loaded
 
 
 def _identity_encoder(config: StageConfig, head: HeadModel) -> IdentityEncoder:
     hierarchy = MeshHierarchy.load()
-    encoder = IdentityEncoder(
+    encoder: IdentityEncoder = IdentityEncoder(
         token_dim=config.model["identity_token_dim"],
         levels=hierarchy.num_vertices,
         spiral_length=hierarchy.spirals[0].shape[1],
@@ -147,19 +160,6 @@ def _identity_encoder(config: StageConfig, head: HeadModel) -> IdentityEncoder:
     encoder.set_hierarchy(spirals, down, head.mean.cpu(), hierarchy.topology_hash)
     return encoder
 
-
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
-    "timestep_spacing": "trailing",
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-}
-"""Noise levels of the built-in model, CogVideoX-5B's."""
 
 _FACE_STAGES: dict[str, Callable[[StageConfig, argparse.Namespace], None]] = {
     "vae": _train_vae,

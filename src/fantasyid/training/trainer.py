@@ -65,7 +65,7 @@ class Trainer:
                     group["lr"] = self._learning_rate()
                 values = losses()
                 self.optimiser.zero_grad(set_to_none=True)
-                values["loss"].backward()
+                values["loss"].backward()  # type: ignore[no-untyped-call]
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
                 self.optimiser.step()
                 self.average.update_parameters(self.model)

@@ -1,7 +1,7 @@
 """Objective of the video model: v-prediction (paper 4.1) on single frames or clips, with or without identity tokens."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,19 @@ from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.trainer import Losses
+
+SCHEDULER: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 1.0,
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+}
+"""Noise levels of the built-in model, CogVideoX-5B's."""
 
 
 class VideoModel(nn.Module):
@@ -73,7 +86,8 @@ class VideoObjective:
             self.pool.reference[rows].float()
             * (everything * self._keep(self.drop_reference))[:, None, None, None, None]
         )
-        rotary = rotary_embedding(transformer.config, clean.shape[1], *clean.shape[-2:], device=device)
+        _, frames, _, height, width = clean.shape
+        rotary = rotary_embedding(transformer.config, frames, height, width, device=device)
         with torch.autocast(device.type, torch.bfloat16):
             tokens = None if model.identity_encoder is None else self._identity_tokens(model.identity_encoder, rows)
             predicted = transformer(

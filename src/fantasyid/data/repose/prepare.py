@@ -123,7 +123,7 @@ def _weight(row: dict[str, str]) -> float:
 
 
 def _save(out: Path, photos: list[dict[str, Any]]) -> None:
-    fields: dict[str, NDArray[Any]] = {}
+    fields: dict[str, Any] = {}  # of arrays; a narrower type does not pass through savez
     for name, suffix, quality in (("image", ".jpg", 93), ("alpha", ".png", 9), ("backdrop", ".jpg", 90)):
         parameter = cv2.IMWRITE_JPEG_QUALITY if suffix == ".jpg" else cv2.IMWRITE_PNG_COMPRESSION
         pictures = [photo[name] if photo[name].ndim == 2 else photo[name][..., ::-1] for photo in photos]

@@ -43,7 +43,8 @@ def _ramp(rng: np.random.Generator, frames: int) -> Curve:
 def _wave(rng: np.random.Generator, frames: int, cycles: tuple[float, float]) -> Curve:
     """A sine of -1 to 1 that starts from rest."""
     time = np.linspace(0, 1, frames)
-    return np.sin(2 * np.pi * rng.uniform(*cycles) * time) * np.clip(time / 0.12, 0, 1) * rng.choice([-1.0, 1.0])
+    swing = np.sin(2 * np.pi * rng.uniform(*cycles) * time) * np.clip(time / 0.12, 0, 1)
+    return swing * float(rng.choice([-1.0, 1.0]))
 
 
 def _still(frames: int) -> Curve:

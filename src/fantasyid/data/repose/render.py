@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, GRID, HeadLayers, RigSet, blur, project
-from fantasyid.geometry.projection import rotation_matrix
+from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, GRID, HeadLayers, RigSet, blur
+from fantasyid.geometry.projection import project_camera, rotation_matrix
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
 
 _PIVOT = (0.0, -10.0, -8.0)  # cm from the eyes: the top of the neck
@@ -70,7 +70,7 @@ def look_up(texture: Tensor, pixels: Tensor) -> Tensor:
 def fitted_vertices(layers: HeadLayers, rigs: RigSet, rig: Tensor) -> tuple[Tensor, Tensor]:
     """Vertices of the photos as they are: (B, N, 3) camera cm and (B, N, 3) canvas pixels and depth."""
     camera = layers.head.shape(rigs.identity[rig], rigs.expression[rig]) @ rigs.rotation[rig].mT
-    return camera, project(camera, rigs.scale[rig], rigs.translation[rig])
+    return camera, project_camera(camera, rigs.scale[rig], rigs.translation[rig])
 
 
 def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supersample: int = 2) -> Rendering:
@@ -115,8 +115,8 @@ def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supe
 
     # 3. Rasterise each layer; the grid's background part is buried so that it hides nothing.
     scale, translation = rigs.scale[rig], rigs.translation[rig]
-    mesh_xyz = _to_output(project(mesh, scale, translation), to_output)
-    grid_xyz = _to_output(project(grid, scale, translation), to_output)
+    mesh_xyz = _to_output(project_camera(mesh, scale, translation), to_output)
+    grid_xyz = _to_output(project_camera(grid, scale, translation), to_output)
     alpha = rigs.alpha[scene.rig].float() / 255
     empty = look_up(alpha, grid_pixels)[..., 0] < 0.1
     burial = per_frame(empty * _BURIED)[..., None] * scale[:, None, None]
@@ -182,7 +182,9 @@ def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supe
     points = mesh_xyz[:, layers.head.landmarks478] * torch.cat([torch.ones_like(factor).expand(-1, -1, 2), factor], -1)
     points = points + rigs.residual[rig] * factor + points.new_tensor([0.5, 0.5, 0.0])
     landmarks = points / supersample
-    return Rendering(frames.unflatten(0, (batch, time)), landmarks.unflatten(0, (batch, time)))
+    return Rendering(
+        rearrange(frames, "(b t) c h w -> b t c h w", t=time), rearrange(landmarks, "(b t) p c -> b t p c", t=time)
+    )
 
 
 def _camera(zoom: Tensor, shift: Tensor, resolution: int) -> tuple[Tensor, Tensor]:

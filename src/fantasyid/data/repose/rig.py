@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
+from fantasyid.geometry.projection import project_camera
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
 
 CANVAS = 256
@@ -165,12 +166,6 @@ class RigSet:
         return cls(image, alpha, backdrop, **rest, **derived)
 
 
-def project(camera: Tensor, scale: Tensor, translation: Tensor) -> Tensor:
-    """Weak-perspective projection of (B, N, 3) camera cm to (B, N, 3) pixels and depth (smaller is nearer)."""
-    flat = camera[..., :2] * scale[:, None, None] * camera.new_tensor([1.0, -1.0]) + translation[:, None]
-    return torch.cat([flat, -camera[..., 2:] * scale[:, None, None]], -1)
-
-
 def blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, C, H, W) with mirrored borders."""
     radius = min(max(1, round(2.5 * sigma)), min(image.shape[-2:]) - 1)
@@ -194,7 +189,7 @@ def _depth_grid(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Landmark residual, and depth and normals of the fitted head on the grid, diffused outwards beyond it."""
     camera = layers.head.shape(identity, expression) @ rotation.mT
-    pixels = project(camera, scale, translation)
+    pixels = project_camera(camera, scale, translation)
     residual = landmarks - pixels[:, layers.head.landmarks478]
     on_grid = pixels * pixels.new_tensor([(GRID - 1) / (CANVAS - 1), (GRID - 1) / (CANVAS - 1), 1.0])
     index, weights = rasterise(on_grid, layers.skin, GRID, GRID)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.captions import caption, subject
 from fantasyid.data.repose.backdrops import backdrop
 from fantasyid.data.repose.mixing import mix
@@ -83,9 +84,11 @@ class SceneSampler:
 
     def _donor(self, base: int) -> int:
         """Someone of the same sex with a similar skin colour in the photo."""
-        candidates = self.rng.choice(len(self.rigs), _MATCH_CANDIDATES)
-        same = (self.sex[candidates] == self.sex[base]) & (self.person[candidates] != self.person[base])
-        distance = np.linalg.norm(self.skin[candidates] - self.skin[base], axis=1) + 1e6 * ~same
+        eligible = np.flatnonzero((self.sex == self.sex[base]) & (self.person != self.person[base]))
+        if not len(eligible):
+            raise InvalidRequestError(f"Photo {base} has nobody else of its sex to be mixed with; add another person.")
+        candidates = self.rng.choice(eligible, _MATCH_CANDIDATES)
+        distance = np.linalg.norm(self.skin[candidates] - self.skin[base], axis=1)
         return int(candidates[np.argsort(distance)[self.rng.integers(3)]])
 
     def _reference_pose(self) -> Performance:

@@ -1,0 +1,27 @@
+# `demo` and `test` set themselves up in .venv; that is skipped while pyproject.toml and constraints.txt are unchanged.
+PYTHON ?= python3
+PHOTO := outputs/astronaut.png
+VIDEO := outputs/demo.mp4
+INSTALLED := .venv/.installed
+
+.PHONY: demo test
+
+demo: $(INSTALLED)
+	mkdir -p outputs
+	.venv/bin/python -c 'from skimage import data, io; io.imsave("$(PHOTO)", data.astronaut())'
+	.venv/bin/fantasyid generate $(PHOTO) --out $(VIDEO) --seed 0 \
+		--prompt "A woman smiles and turns the head to the left, in front of a plain blue background."
+	.venv/bin/fantasyid evaluate identity --reference $(PHOTO) --video $(VIDEO)
+	@echo "The video is $(CURDIR)/$(VIDEO), its contact sheet $(CURDIR)/$(VIDEO:.mp4=.jpg)."
+
+test: $(INSTALLED)
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,132 @@
+"""Make the videos of the fixed evaluation, in three steps that may run on three machines.
+
+Commands:
+    python -m fantasyid.evaluation.generate read --manifest manifest.csv --photos DIR --people people.npz
+    python -m fantasyid.evaluation.generate latents --people people.npz --out DIR [--model FOLDER] [--device cuda]
+    python -m fantasyid.evaluation.generate frames --out DIR [--model FOLDER]
+
+`read` needs the face libraries, `latents` a fast device, `frames` neither. Every step skips what is there already, so
+an interrupted one is run again. Judge the result with `python -m fantasyid.evaluation.judge`.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from einops import rearrange
+from tqdm import tqdm
+
+from fantasyid.conditioning.identity import IdentityInputs, read_identity
+from fantasyid.conditioning.latents import decode_video
+from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, read_people, save_frames
+from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_component
+from fantasyid.pipelines.fantasyid import FantasyIDPipeline
+
+_TENSORS = ("reference_image", "face_crop", "vertices")
+
+
+def read(people: tuple[Person, ...], photos: Path, out: Path, model: Path) -> None:
+    """Read everybody's photo and keep what the pipeline needs of it.
+
+    Args:
+        people: From `read_people`.
+        photos: Folder their photos are relative to.
+        out: File to write (.npz).
+        model: Packed model whose landmark network reads the faces.
+    """
+    from fantasyid.face.reader import FaceReader
+
+    reader = FaceReader(load_component(model, "landmark_model"))
+    inputs = [read_identity(photos / person.photo, reader)[0] for person in tqdm(people, desc="reading")]
+    tensors = {name: torch.cat([getattr(item, name) for item in inputs]).half().numpy() for name in _TENSORS}
+    described = json.dumps([asdict(person) for person in people])
+    np.savez(out, people=described, topology_hash=inputs[0].topology_hash, **tensors)
+
+
+def load_inputs(path: Path) -> tuple[tuple[Person, ...], IdentityInputs]:
+    """Read what `read` wrote: the people, and their inputs in the same order."""
+    with np.load(path, allow_pickle=False) as archive:
+        people = tuple(Person(**fields) for fields in json.loads(str(archive["people"])))
+        tensors = {name: torch.from_numpy(archive[name]).float() for name in _TENSORS}
+        return people, IdentityInputs(**tensors, topology_hash=str(archive["topology_hash"]))
+
+
+def make_latents(
+    pipeline: FantasyIDPipeline, people: tuple[Person, ...], inputs: IdentityInputs, out: Path, batch_size: int = 40
+) -> None:
+    """Denoise every row; writes one `MODE.npz` of float16 latents and file names per mode into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    place = {person.name: index for index, person in enumerate(people)}
+    for mode in MODES:
+        path = out / f"{mode.name}.npz"
+        if path.exists():
+            continue
+        rows, parts = list(evaluation_rows(people, (mode,))), []
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            index = torch.tensor([place[row.person.name] for row in batch])
+            chosen = {name: getattr(inputs, name)[index] for name in _TENSORS}
+            result = pipeline(
+                prompt=[row.prompt for row in batch],
+                identity_inputs=IdentityInputs(**chosen, topology_hash=inputs.topology_hash),
+                use_reference=mode.use_reference,
+                use_identity_tokens=mode.use_identity_tokens,
+                generator=[torch.Generator().manual_seed(row.seed) for row in batch],
+                output_type="latent",
+            )
+            parts.append(result.frames.half().cpu().numpy())
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, latents=np.concatenate(parts), files=np.array([str(row.file) for row in rows]))
+        partial.replace(path)
+
+
+def make_frames(vae: AutoencoderKLCogVideoX, out: Path, fps: float) -> None:
+    """Decode the latents in `out` to one file of frames per row, beside them."""
+    for path in sorted(out.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as archive:
+            rows = list(zip(archive["files"].tolist(), archive["latents"], strict=True))
+        for file, latents in tqdm(rows, desc=path.stem):
+            if (out / file).exists():
+                continue
+            video = torch.from_numpy(latents)[None].to(vae.dtype)
+            with torch.no_grad():
+                decoded = decode_video(vae, rearrange(video, "b t c h w -> b c t h w"))[0]
+            frames = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+            save_frames(out / file, rearrange(frames, "c t h w -> t h w c").numpy(), fps)
+
+
+def main() -> None:
+    """Parse the command line and run one step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    steps = parser.add_subparsers(dest="step", required=True)
+    reading = steps.add_parser("read", help="read the people's photos")
+    reading.add_argument("--manifest", type=Path, required=True, help="CSV of portraits with a column split")
+    reading.add_argument("--photos", type=Path, required=True, help="folder its paths are relative to")
+    denoising = steps.add_parser("latents", help="denoise")
+    denoising.add_argument("--device", default="cuda")
+    denoising.add_argument("--guidance", type=float, default=None, help="guidance scale, the model's own by default")
+    decoding = steps.add_parser("frames", help="decode to frames")
+    for step in (reading, denoising):
+        step.add_argument("--people", type=Path, required=True, help="file of the read step")
+    for step in (denoising, decoding):
+        step.add_argument("--out", type=Path, required=True, help="folder of latents and frames")
+    for step in (reading, denoising, decoding):
+        step.add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model")
+    options = parser.parse_args()
+    if options.step == "read":
+        read(read_people(options.manifest), options.photos, options.people, options.model)
+    elif options.step == "latents":
+        pipeline = FantasyIDPipeline(**load_builtin(options.model, torch.bfloat16)).to(options.device)
+        if options.guidance is not None:
+            pipeline.register_to_config(default_guidance_scale=options.guidance)
+        make_latents(pipeline, *load_inputs(options.people), options.out)
+    else:
+        make_frames(load_component(options.model, "vae", torch.bfloat16), options.out, fps=8)
+
+
+if __name__ == "__main__":
+    main()
