@@ -13,6 +13,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,9 @@ def read(people: tuple[Person, ...], photos: Path, out: Path, model: Path) -> No
 
     reader = FaceReader(load_component(model, "landmark_model"))
     inputs = [read_identity(photos / person.photo, reader)[0] for person in tqdm(people, desc="reading")]
-    tensors = {name: torch.cat([getattr(item, name) for item in inputs]).half().numpy() for name in _TENSORS}
+    tensors: dict[str, Any] = {
+        name: torch.cat([getattr(item, name) for item in inputs]).half().numpy() for name in _TENSORS
+    }
     described = json.dumps([asdict(person) for person in people])
     np.savez(out, people=described, topology_hash=inputs[0].topology_hash, **tensors)
 
@@ -70,7 +73,7 @@ def make_latents(
             batch = rows[start : start + batch_size]
             index = torch.tensor([place[row.person.name] for row in batch])
             chosen = {name: getattr(inputs, name)[index] for name in _TENSORS}
-            result = pipeline(
+            result: Any = pipeline(
                 prompt=[row.prompt for row in batch],
                 identity_inputs=IdentityInputs(**chosen, topology_hash=inputs.topology_hash),
                 use_reference=mode.use_reference,

@@ -135,15 +135,15 @@ def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
 
 def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDTransformer3DModel:
     """A new transformer, or the last stage's with an untrained injection added where the preset asks for one."""
-    loaded: FantasyIDTransformer3DModel
+    transformer: FantasyIDTransformer3DModel
     if options.init is None:
-        loaded = FantasyIDTransformer3DModel(**config.model)
-        return loaded
-    loaded = FantasyIDTransformer3DModel.from_pretrained(options.init / "transformer")
-    if config.model.get("identity_token_dim") and loaded.config.identity_token_dim is None:
+        transformer = FantasyIDTransformer3DModel(**config.model)
+        return transformer
+    transformer = FantasyIDTransformer3DModel.from_pretrained(options.init / "transformer")
+    if config.model.get("identity_token_dim") and transformer.config.identity_token_dim is None:
         identity = {key: value for key, value in config.model.items() if key.startswith(("identity", "injection"))}
-        return FantasyIDTransformer3DModel.from_base(loaded, **identity)
-    return loaded
+        transformer = FantasyIDTransformer3DModel.from_base(transformer, **identity)
+    return transformer
 
 
 def _identity_encoder(config: StageConfig, head: HeadModel) -> IdentityEncoder:

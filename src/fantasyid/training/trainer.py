@@ -16,6 +16,7 @@ from fantasyid.training.config import OptimiserConfig
 
 Losses = dict[str, Tensor]
 _LOG_EVERY = 50
+_SAVE_EVERY_SECONDS = 120
 
 
 class Trainer:
@@ -59,6 +60,7 @@ class Trainer:
             losses: Draws a batch and returns its losses; `"loss"` is minimised, the others are logged.
         """
         start, before = time.monotonic(), self.seconds
+        saved = start
         with tqdm(total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0) as bar:
             while self.progress < 1:
                 for group in self.optimiser.param_groups:
@@ -74,6 +76,9 @@ class Trainer:
                 bar.update()
                 if self.step % _LOG_EVERY == 0:
                     bar.set_postfix(self._log(values | {"norm": norm}))
+                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
         self.save()
 
     @property

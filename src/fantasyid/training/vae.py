@@ -78,7 +78,8 @@ class VaeObjective:
             with torch.no_grad():
                 wanted = self.vision(face_region(before)).embedding
             found = self.vision(face_region(after)).embedding
-        return 1 - (wanted.float() * found.float()).sum(-1).mean()
+        likeness: Tensor = (wanted.float() * found.float()).sum(-1).mean()
+        return 1 - likeness
 
     def batch(self, device: torch.device) -> Tensor:
         """Clips (B, 3, 17, H, W), or 8 B single frames (8 B, 3, 1, H, W), in [-1, 1]."""

@@ -80,6 +80,17 @@ def test_save_and_load_carry_the_mesh(tmp_path) -> None:
     assert torch.equal(loaded.vertex_encoder.spirals_0, tiny_hierarchy((60, 20, 7), 5)["spirals"][0])
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_loading_in_bfloat16_keeps_it_float32(variant, tmp_path) -> None:
+    encoder = tiny_identity_encoder(**variant)
+    encoder.save_pretrained(tmp_path)
+    loaded = IdentityEncoder.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert loaded.state_dict().keys() == encoder.state_dict().keys()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, encoder.state_dict()[name]), name
+        assert value.dtype == encoder.state_dict()[name].dtype, name
+
+
 def test_refuses_vertices_before_it_has_a_mesh() -> None:
     with pytest.raises(TopologyMismatchError, match="holds no mesh"):
         tiny_identity_encoder(with_mesh=False)(noise(1, 4, 4, 32), noise(1, 60, 3))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers.hooks import FirstBlockCacheConfig
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 
@@ -103,6 +104,23 @@ def test_cached_key_values_equal_tokens_bitwise(variant, inputs, identity) -> No
     assert len(key_values.keys) == len(key_values.values) == (2 if "injection_interval" in variant else 3)
     from_tokens = model(**inputs, identity_tokens=identity).sample
     assert torch.equal(model(**inputs, identity_key_values=key_values).sample, from_tokens)
+
+
+def test_offloaded_weights_come_back_for_the_projection(identity) -> None:
+    """CPU offload moves weights in a hook of `forward`; `project_identity` is called first and must trigger it too."""
+
+    class BringBack(ModelHook):
+        def pre_forward(self, module, *args, **kwargs):
+            module.load_state_dict(state)
+            return args, kwargs
+
+    model = tiny_transformer()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = model.project_identity(identity)
+    add_hook_to_module(model, BringBack())
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert all(map(torch.equal, model.project_identity(identity).values, expected.values))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

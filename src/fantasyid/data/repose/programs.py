@@ -220,7 +220,7 @@ class Performance:
 
 
 def perform(rng: np.random.Generator, frames: int) -> Performance:
-    """Draw a performance of `frames` frames."""
+    """Draw a performance of `frames` frames, 7 or more."""
     weights = np.array([weight for weight, _ in PROGRAMS.values()])
     order = rng.choice(len(PROGRAMS), size=len(PROGRAMS), replace=False, p=weights / weights.sum())
     programs = [program for _, program in PROGRAMS.values()]

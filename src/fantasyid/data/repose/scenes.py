@@ -53,7 +53,7 @@ class SceneSampler:
         self.index = {name: k for k, name in enumerate(layers.head.expression_names)}
 
     def draw(self, batch: int, frames: int) -> Draw:
-        """Draw `batch` clips of `frames` frames."""
+        """Draw `batch` clips of `frames` frames, 7 or more."""
         rng, device = self.rng, self.rigs.image.device
         weight = self.weight / self.weight.sum()
         base = rng.choice(len(self.rigs), batch, p=weight)

@@ -1,0 +1,77 @@
+"""The evaluation's prompts acted out by re-posing the held-out people's photos: ceiling of identity, unit of motion.
+
+Command: `python -m fantasyid.evaluation.reposed --rigs val.npz --manifest manifest.csv --out DIR [--people N]`
+
+`val.npz` comes from `python -m fantasyid.data.repose.prepare --split val`. Takes about 0.3 s a frame on one CPU core.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.data.precompute import FRAMES
+from fantasyid.data.repose.backdrops import COLOURS
+from fantasyid.data.repose.programs import PROGRAMS
+from fantasyid.data.repose.render import Scene, render
+from fantasyid.data.repose.rig import HeadLayers, RigSet
+from fantasyid.evaluation.protocol import REPOSED, EvaluationRow, evaluation_rows, read_people, save_frames
+from fantasyid.geometry.head_model import HeadModel
+
+_PROGRAM = {"mouth_open": "open_mouth", "mouth_closed": "closed_mouth"}
+
+
+def scene_of(layers: HeadLayers, rigs: RigSet, rig: int, row: EvaluationRow) -> Scene:
+    """What a row asks for, acted out with the photo `rig`; the row's seed draws its strength and timing."""
+    rng = np.random.default_rng(row.seed)
+    motion = PROGRAMS[_PROGRAM.get(row.prompt_key, row.prompt_key)][1](rng, FRAMES)
+    own = np.full(FRAMES, 0.5) if motion.own is None else motion.own
+    expression = rigs.expression[rig] * torch.from_numpy(own).float()[:, None]
+    for name, curve in motion.expression.items():
+        column = layers.head.expression_names.index(name)
+        expression[:, column] = torch.maximum(expression[:, column], torch.from_numpy(curve).float())
+    colour = next(rgb for name, rgb in COLOURS.items() if f"plain {name} background" in row.prompt)
+    index = torch.tensor([rig])
+    return Scene(
+        rig=index,
+        texture=rigs.image[index].float() / 255,
+        identity=rigs.identity[index],
+        expression=expression[None],
+        angles_deg=torch.from_numpy(motion.angles_deg).float()[None],
+        zoom=torch.ones(1, FRAMES),
+        shift=torch.zeros(1, FRAMES, 2),
+        light=torch.zeros(1, 3),
+        gain=torch.ones(1, 3),
+        background=torch.tensor(colour).float().div(255).view(1, 3, 1, 1),
+    )
+
+
+def main() -> None:
+    """Parse the command line and render."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rigs", type=Path, required=True, help="file of repose.prepare for the val split")
+    parser.add_argument("--manifest", type=Path, required=True, help="CSV of portraits")
+    parser.add_argument("--out", type=Path, required=True, help="folder of frames")
+    parser.add_argument("--people", type=int, default=None, help="only the first N people")
+    options = parser.parse_args()
+    layers = HeadLayers.build(HeadModel.load())
+    rigs = RigSet.load(options.rigs, layers)
+    with np.load(options.rigs, allow_pickle=False) as archive:
+        place = {photo: index for index, photo in enumerate(archive["ids"].tolist())}
+    for row in tqdm(list(evaluation_rows(read_people(options.manifest)[: options.people], (REPOSED,)))):
+        photo = Path(row.person.photo).stem
+        if photo not in place:
+            raise InvalidRequestError(
+                f"The photo {photo} is not in {options.rigs}; leave its person out or prepare it."
+            )
+        if not (options.out / row.file).exists():
+            with torch.no_grad():
+                frames = render(layers, rigs, scene_of(layers, rigs, place[photo], row), supersample=1).frames[0]
+            save_frames(options.out / row.file, (frames * 255).round().byte().permute(0, 2, 3, 1).numpy(), fps=8)
+
+
+if __name__ == "__main__":
+    main()

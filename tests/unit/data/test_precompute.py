@@ -1,0 +1,61 @@
+"""A pool of two clips, drawn and read back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fantasyid.data.precompute import ClipPool, render_pool
+from fantasyid.data.repose.rig import RigSet
+from fantasyid.face.align import FACE_TEMPLATE, five_points
+
+
+@pytest.fixture(scope="module")
+def pool(rigs_path: Path, tmp_path_factory: pytest.TempPathFactory) -> ClipPool:
+    folder = tmp_path_factory.mktemp("pool")
+    render_pool(rigs_path, folder, clips=2, device="cpu", seed=0)
+    return ClipPool.open(folder)
+
+
+def test_a_rendered_pool_is_read_back_whole(pool: ClipPool, rigs: RigSet) -> None:
+    assert len(pool) == len(set(pool.captions)) == 2
+    assert pool.clips.shape == (2, 17, 3, 128, 128)
+    assert pool.reference.shape == pool.still.shape == (2, 3, 128, 128)
+    assert pool.face.shape == pool.frame_face.shape == (2, 3, 96, 96)
+    assert pool.landmarks.shape == (2, 478, 3)
+    assert pool.identity.shape == (2, rigs.identity.shape[1])
+    assert {array.dtype for array in (pool.clips, pool.reference, pool.face, pool.still)} == {np.dtype(np.uint8)}
+    assert isinstance(pool.clips, np.memmap)
+    for picture in (pool.clips, pool.reference, pool.face, pool.frame_face):
+        assert picture.std() > 20
+
+
+def test_the_still_is_a_frame_of_its_clip_and_the_reference_is_not(pool: ClipPool) -> None:
+    for k in range(2):
+        equal = (pool.clips[k] == pool.still[k]).all((1, 2, 3))
+        assert equal.sum() >= 1
+        assert np.abs(pool.reference[k].astype(int) - pool.clips[k, 0].astype(int)).mean() > 1
+
+
+def test_faces_move_over_the_clip(pool: ClipPool) -> None:
+    for clip in pool.clips.astype(int):
+        assert np.abs(clip[-1] - clip[0]).mean() > 0.5
+
+
+def test_landmarks_fit_the_still_and_faces_are_aligned(pool: ClipPool) -> None:
+    """The nose is blue in these photos, and it lies where landmark and template say."""
+    nose = five_points(torch.from_numpy(pool.landmarks[:, :, :2].astype(np.float32)))[:, 2].numpy()
+    template = np.array(FACE_TEMPLATE[2])
+    for k in range(2):
+        for picture, wanted, close in (
+            (pool.still[k], nose[k], 3),
+            (pool.face[k], template * 96, 6),
+            (pool.frame_face[k], template * 96, 6),
+        ):
+            red, green, blue = picture.astype(float)
+            middle = (slice(len(blue) // 4, -len(blue) // 4),) * 2
+            amount = np.zeros_like(blue)
+            amount[middle] = (blue - np.maximum(red, green)).clip(0)[middle]
+            rows, columns = np.nonzero(amount > 0.6 * amount.max())
+            assert np.abs([columns.mean() + 0.5, rows.mean() + 0.5] - wanted).max() < close

@@ -1,0 +1,355 @@
+"""What the stages minimise."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXDDIMScheduler
+from torch import Tensor, nn
+
+from fantasyid.data.precompute import ClipPool, LatentPool
+from fantasyid.data.repose.rig import CANVAS, RigSet
+from fantasyid.face.align import reader_transform, restore_points
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
+from fantasyid.training.face import LandmarkObjective, VisionObjective, disturb, jitter, mean_landmarks
+from fantasyid.training.vae import edge_loss
+from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
+from tests.tiny import BASE_CONFIG, noise, open_injection, seeded, tiny_identity_encoder, tiny_transformer
+
+CLIPS, BATCH = 5, 64
+NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop_all": 0.0}
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    """The first 60 vertices of the head, as many as the tiny identity encoder takes."""
+    full = HeadModel.load()
+    bases = {name: getattr(full, name)[:, :60] for name in ("identity_basis", "expression_basis")}
+    return replace(full, mean=full.mean[:60], **bases)
+
+
+@pytest.fixture(scope="module")
+def pool(head: HeadModel) -> LatentPool:
+    return LatentPool(
+        clips=noise(CLIPS, 3, 4, 6, 4, seed=1).half(),
+        stills=noise(CLIPS, 3, 4, 6, 4, seed=2).half(),
+        reference=noise(CLIPS, 1, 4, 6, 4, seed=3).half(),
+        face_tokens=noise(CLIPS, 4, 4, 32, seed=4).half(),
+        identity=noise(CLIPS, len(head.identity_basis), seed=5).half(),
+        text=noise(CLIPS, 6, 20, seed=6).half(),
+        null_text=noise(1, 6, 20, seed=7).half(),
+    )
+
+
+def objective(pool: LatentPool, head: HeadModel, **changes: Any) -> VideoObjective:
+    fields = {"kind": "clips", "batch_size": BATCH, **changes}
+    return VideoObjective(pool, CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)
+
+
+class Recorder(nn.Module):
+    """Stands where the transformer does, keeps what it was given, and answers with `answer(noisy, timesteps)`."""
+
+    def __init__(self, answer: Any = None) -> None:
+        super().__init__()
+        self.config = tiny_transformer().config
+        self.answer = answer or (lambda noisy, timesteps: torch.zeros_like(noisy))
+
+    def forward(self, hidden_states: Tensor, text: Tensor, timesteps: Tensor, **others: Any) -> tuple[Tensor]:
+        self.noisy, self.conditions = hidden_states.split(BASE_CONFIG["out_channels"], dim=2)
+        self.text, self.timesteps, self.others = text, timesteps, others
+        return (self.answer(self.noisy, timesteps),)
+
+
+def record(objective: VideoObjective) -> Recorder:
+    recorder = Recorder()
+    objective(VideoModel(recorder, tiny_identity_encoder()))
+    return recorder
+
+
+def test_noise_and_velocity_are_the_schedulers(pool: LatentPool, head: HeadModel) -> None:
+    """Denoising the noisy latents with the velocity as prediction gives the clean ones: the sampler's own step."""
+    goal = objective(pool, head)
+    clean, grain = noise(4, 3, 4, 6, 4, seed=8), noise(4, 3, 4, 6, 4, seed=9)
+    timesteps = torch.tensor([0, 333, 777, 999])
+    noisy, velocity = goal._diffuse(clean, grain, timesteps)
+    assert torch.allclose(noisy, goal.scheduler.add_noise(clean, grain, timesteps), atol=1e-6)
+    assert torch.allclose(noisy[3], grain[3], atol=1e-6)  # zero terminal signal-to-noise ratio
+    goal.scheduler.set_timesteps(1000)
+    for k, timestep in enumerate(timesteps):
+        step = goal.scheduler.step(velocity[k : k + 1], timestep, noisy[k : k + 1], return_dict=True)
+        assert torch.allclose(step.pred_original_sample[0], clean[k], atol=1e-4)
+
+
+def test_predicting_the_true_velocity_costs_nothing(pool: LatentPool, head: HeadModel) -> None:
+    one = replace(pool, **{name: getattr(pool, name)[:1] for name in ("clips", "stills", "reference", "text")})
+    one = replace(one, identity=pool.identity[:1], face_tokens=pool.face_tokens[:1])
+    goal = objective(one, head)
+    clean = one.clips.float()
+
+    def velocity(noisy: Tensor, timesteps: Tensor) -> Tensor:
+        alpha = goal.scheduler.alphas_cumprod[timesteps][:, None, None, None, None]
+        return (alpha.sqrt() * noisy - clean) / (1 - alpha).sqrt()
+
+    assert goal(VideoModel(Recorder(velocity), None))["loss"] < 1e-8
+    assert goal(VideoModel(Recorder(lambda *given: velocity(*given) + 0.5), None))["loss"] == pytest.approx(0.25, 1e-3)
+
+
+def test_without_drops_everything_is_given(pool: LatentPool, head: HeadModel) -> None:
+    seen = record(objective(pool, head, **NO_DROPS))
+    texts = {tuple(text[0].tolist()): k for k, text in enumerate(pool.text.float())}
+    rows = torch.tensor([texts[tuple(text[0].tolist())] for text in seen.text])
+    assert torch.equal(seen.text, pool.text[rows].float())
+    assert torch.equal(seen.conditions[:, :1], pool.reference[rows].float())
+    assert seen.conditions[:, 1:].abs().max() == 0
+    assert torch.equal(seen.others["identity_scale"], torch.ones(BATCH))
+    assert seen.others["identity_tokens"].shape == (BATCH, 7, 24)
+    assert len(rows.unique()) == CLIPS
+    assert seen.timesteps.min() < 100
+    assert seen.timesteps.max() > 900
+
+
+@pytest.mark.parametrize(
+    ("drops", "gone"),
+    [
+        ({"drop_text": 1.0}, {"text"}),
+        ({"drop_reference": 1.0}, {"reference"}),
+        ({"drop_identity": 1.0}, {"identity"}),
+        ({"drop_all": 1.0}, {"text", "reference", "identity"}),
+    ],
+)
+def test_drops_take_away_what_they_name(
+    pool: LatentPool, head: HeadModel, drops: dict[str, float], gone: set[str]
+) -> None:
+    seen = record(objective(pool, head, **{**NO_DROPS, **drops}))
+    empty = (seen.text == pool.null_text.float()).flatten(1).all(1)
+    blank = (seen.conditions == 0).flatten(1).all(1)
+    dropped = seen.others["identity_scale"] == 0
+    for name, samples in (("text", empty), ("reference", blank), ("identity", dropped)):
+        assert samples.all() if name in gone else not samples.any(), name
+
+
+def test_drops_are_shares_and_independent(pool: LatentPool, head: HeadModel) -> None:
+    seen = record(objective(pool, head, batch_size=512, drop_text=0.5, drop_reference=0.2, drop_identity=0.3))
+    empty = (seen.text == pool.null_text.float()).flatten(1).all(1)
+    blank = (seen.conditions == 0).flatten(1).all(1)
+    dropped = seen.others["identity_scale"] == 0
+    for samples, share in ((empty, 0.5), (blank, 0.2), (dropped, 0.3)):
+        assert abs(samples.float().mean() - (1 - 0.95 * (1 - share))) < 0.07
+    assert (empty & ~blank).any()
+    assert (blank & ~empty).any()
+    assert (empty & blank & dropped).float().mean() > 0.05
+
+
+def test_stills_are_single_frames(pool: LatentPool, head: HeadModel) -> None:
+    seen = record(objective(pool, head, kind="stills"))
+    assert seen.noisy.shape == (BATCH, 1, 4, 6, 4)
+    assert seen.others["image_rotary_emb"][0].shape == (6 * 4, 16)
+    assert record(objective(pool, head)).others["image_rotary_emb"][0].shape == (3 * 6 * 4, 16)
+
+
+def test_the_known_shape_is_blurred_as_asked(pool: LatentPool, head: HeadModel) -> None:
+    goal, rows = objective(pool, head, shape_noise=0.0, **NO_DROPS), torch.zeros(BATCH, dtype=torch.int64)
+    encoder = tiny_identity_encoder()
+    exact = goal._identity_tokens(encoder, rows)
+    neutral = torch.zeros(1, len(head.expression_names))
+    wanted = encoder(pool.face_tokens[:1].float(), head.shape(pool.identity[:1].float(), neutral))
+    assert torch.allclose(exact, wanted.expand_as(exact), atol=1e-5)
+    blurred = replace(goal, shape_noise=0.2)._identity_tokens(encoder, rows)
+    assert blurred.std(0).mean() > 100 * exact.std(0).mean()
+
+
+def test_the_same_generator_gives_the_same_loss(pool: LatentPool, head: HeadModel) -> None:
+    model = VideoModel(tiny_transformer(), tiny_identity_encoder())
+    losses = [
+        objective(pool, head, batch_size=4)(model)["loss"],
+        objective(pool, head, batch_size=4)(model)["loss"],
+    ]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("freeze_base", [False, True])
+def test_every_trained_parameter_gets_a_gradient(pool: LatentPool, head: HeadModel, freeze_base: bool) -> None:
+    transformer = tiny_transformer()
+    open_injection(transformer)
+    if freeze_base:
+        for name, parameter in transformer.named_parameters():
+            parameter.requires_grad_("injection" in name)
+    model = VideoModel(transformer, tiny_identity_encoder())
+    loss = objective(pool, head, batch_size=4, **NO_DROPS)(model)["loss"]
+    assert loss.dtype == torch.float32
+    loss.backward()
+    silent = [
+        name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)
+    ]
+    assert silent == []
+    assert freeze_base == any(p.grad is None for p in model.parameters())
+
+
+def test_without_an_identity_encoder_no_tokens_are_given(pool: LatentPool, head: HeadModel) -> None:
+    recorder = Recorder()
+    objective(pool, head)(VideoModel(recorder, None))
+    assert recorder.others["identity_tokens"] is None
+
+
+def test_edges_cost_nothing_only_where_pictures_differ_by_a_constant() -> None:
+    picture = noise(2, 3, 2, 16, 16)
+    assert edge_loss(picture, picture) == 0
+    assert edge_loss(picture + 0.3, picture) < 1e-6
+    flipped, spot = picture.flip(-1), picture.clone()
+    spot[0, 0, 0, 8, 8] += 0.5
+    assert edge_loss(flipped, picture) > 0.5
+    assert edge_loss(spot, picture) > 1e-5
+    assert edge_loss(picture, flipped) == edge_loss(flipped, picture)
+
+
+def test_edges_are_compared_at_several_scales() -> None:
+    checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 1.0
+    fine, flat = checks.expand(1, 1, 1, 16, 16), torch.full((1, 1, 1, 16, 16), 0.5)
+    assert edge_loss(fine, flat, scales=1) == 2
+    assert edge_loss(fine, flat, scales=2) == 1
+
+
+def faces(head: HeadModel) -> Tensor:
+    """Landmarks of a frontal face in canvas pixels (1, 478, 3)."""
+    points = HeadModel.load().mean[HeadModel.load().landmarks478]
+    return (points * torch.tensor([7.0, -7.0, -7.0]) + torch.tensor([128.0, 120.0, 0.0]))[None]
+
+
+@pytest.fixture(scope="module")
+def clips(head: HeadModel) -> ClipPool:
+    """Eight people, each a pattern of its own; only what the face objectives read is filled in."""
+    patterns = nn.functional.interpolate(noise(8, 3, 4, 4).sigmoid(), size=(96, 96), mode="bilinear")
+    pictures = (patterns * 255).byte().numpy()
+    landmarks = (faces(head) / 2 + torch.tensor([0.0, 4.0, 0.0])).half().expand(8, -1, -1).numpy()
+    still = np.full((8, 3, 128, 128), 120, np.uint8)
+    empty = np.zeros((8, 1))
+    return ClipPool(empty, pictures, pictures, pictures.copy(), still, landmarks, empty, [str(k) for k in range(8)])
+
+
+@pytest.fixture(scope="module")
+def rigs(head: HeadModel) -> RigSet:
+    """Six photos of four people, the first two with two photos each."""
+    person = torch.tensor([0, 0, 1, 1, 2, 3])
+    patterns = nn.functional.interpolate(noise(4, 3, 6, 6, seed=9).sigmoid(), size=(CANVAS, CANVAS), mode="bilinear")
+    names = ("alpha", "backdrop", "identity", "expression", "scale", "rotation", "translation", "sex", "decade")
+    names += ("weight", "residual", "grid_depth", "grid_normal", "grid_triangle", "grid_weights")
+    return RigSet(
+        image=(patterns[person] * 255).byte(),
+        person=person,
+        other=torch.tensor([1, 0, 3, 2, 4, 5]),
+        landmarks=faces(head).repeat(6, 1, 1),
+        **{name: torch.zeros(6, 1) for name in names},
+    )
+
+
+class PatternReader(nn.Module):
+    """Embeds a picture by its coarse pattern, or by noise."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, blind: bool = False) -> None:
+        super().__init__()
+        self.blind = blind
+
+    def forward(self, pictures: Tensor) -> FaceVisionOutput:
+        coarse = nn.functional.avg_pool2d(pictures, 12).flatten(1)
+        pattern = torch.randn_like(coarse) if self.blind else coarse - coarse.mean(1, keepdim=True)
+        return FaceVisionOutput(tokens=coarse, embedding=nn.functional.normalize(pattern, dim=-1))
+
+
+def test_infonce_is_low_for_good_embeddings_and_chance_for_blind_ones(clips: ClipPool, rigs: RigSet) -> None:
+    torch.manual_seed(0)
+    goal = VisionObjective(clips, rigs, 10, np.random.default_rng(0), real_share=0.2)
+    good = goal(PatternReader())
+    assert good["loss"] < 0.2
+    assert good["rank1"] == 1
+    blind = goal(PatternReader(blind=True))
+    assert blind["loss"] > 1.5
+    assert blind["rank1"] < 0.6
+
+
+def test_real_pairs_are_two_photos_of_one_person(clips: ClipPool, rigs: RigSet) -> None:
+    marked = replace(rigs, image=(rigs.person * 40 + torch.arange(6) * 5)[:, None, None, None].expand(-1, 3, 256, 256))
+    goal = VisionObjective(clips, marked, 10, np.random.default_rng(0))
+    first, second = (view.mean((1, 2, 3)) * 255 for view in goal._real_pairs(2))
+    pairs = sorted(tuple(sorted((round(float(a)), round(float(b))))) for a, b in zip(first, second, strict=True))
+    assert pairs == [(0, 5), (50, 55)]
+    assert [len(view) for view in goal._real_pairs(9)] == [2, 2]  # nobody else has two photos
+
+
+def test_the_vision_model_learns_from_its_objective(clips: ClipPool, rigs: RigSet) -> None:
+    model = seeded(FaceVisionModel, image_size=96, patch_size=32, width=32, num_layers=1, num_heads=2, embedding_dim=8)
+    VisionObjective(clips, rigs, 8, np.random.default_rng(0))(model)["loss"].backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
+def test_mean_landmarks_are_those_of_the_photos(rigs: RigSet) -> None:
+    points = rigs.landmarks[:1] + torch.tensor([0.5, 0.5, 0.0])
+    mean = mean_landmarks(rigs)
+    assert torch.allclose(restore_points(mean[None], reader_transform(points[..., :2]), 1), points, atol=1e-3)
+    assert mean[:, :2].min() > 0
+    assert mean[:, :2].max() < 1
+
+
+def test_the_landmark_loss_is_the_error_in_percent(clips: ClipPool, rigs: RigSet) -> None:
+    """All faces are alike here, so the mean misses by the jitter alone."""
+
+    class Constant(nn.Module):
+        device = torch.device("cpu")
+
+        def forward(self, crop: Tensor) -> Tensor:
+            return (mean_landmarks(rigs) + self.shift).expand(len(crop), -1, -1)
+
+    torch.manual_seed(0)
+    model, goal = Constant(), LandmarkObjective(clips, rigs, 8, np.random.default_rng(0))
+    losses = {}
+    for name, shift in (("mean", (0.0, 0.0, 0.0)), ("aside", (0.5, 0.5, 0.0)), ("deep", (0.0, 0.0, 0.5))):
+        model.shift = torch.tensor(shift)
+        losses[name] = goal(model)
+    assert 0.2 < losses["mean"]["xy_percent"] < 8
+    assert abs(losses["aside"]["xy_percent"] - 50) < 8
+    assert abs(losses["aside"]["photo_percent"] - 50) < 8
+    assert abs(losses["deep"]["loss"] - losses["deep"]["xy_percent"] - 0.3 * 50) < 3
+
+
+def test_the_landmark_model_learns_from_its_objective(clips: ClipPool, rigs: RigSet) -> None:
+    model = seeded(FaceLandmarkModel, image_size=128, channels=(8, 16, 16), head_channels=8, head_width=32)
+    LandmarkObjective(clips, rigs, 8, np.random.default_rng(0))(model)["loss"].backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None]
+    assert silent == []
+
+
+def test_jitter_of_zero_is_none_and_more_is_a_similarity_of_its_strength() -> None:
+    affine = torch.tensor([[[50.0, -10.0, 30.0], [10.0, 50.0, 20.0]]]).expand(400, -1, -1)
+    assert torch.allclose(jitter(affine, 0.0, 0.0, 0.0), affine, atol=1e-4)
+    torch.manual_seed(0)
+    moved = jitter(affine, 0.1, 0.04, 10.0)
+    linear = moved[:, :, :2]
+    scale = linear.det().sqrt()
+    assert torch.allclose(linear.mT @ linear, (scale**2)[:, None, None] * torch.eye(2), rtol=1e-3, atol=0.5)
+    assert float((scale / scale.new_tensor(2600).sqrt()).log().std()) == pytest.approx(0.1, rel=0.15)
+    turn = torch.rad2deg(
+        torch.atan2(linear[:, 1, 0], linear[:, 0, 0]) - torch.atan2(torch.tensor(10.0), torch.tensor(50.0))
+    )
+    assert float(turn.std()) == pytest.approx(10, rel=0.15)
+    middle = moved @ torch.tensor([0.5, 0.5, 1.0])
+    side = 2600**0.5
+    assert (middle.std(0) / side - 0.04).abs().max() < 0.006
+    assert (middle.mean(0) - affine[0] @ torch.tensor([0.5, 0.5, 1.0])).abs().max() < 0.5
+
+
+def test_disturbed_pictures_stay_pictures() -> None:
+    torch.manual_seed(0)
+    pictures = noise(32, 3, 24, 24).sigmoid()
+    out = disturb(pictures, np.random.default_rng(0))
+    assert out.shape == pictures.shape
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert 0.02 < (out - pictures).abs().mean() < 0.2
+    grey = (out[:, 0] - out[:, 1]).abs().mean((1, 2)) < 0.05
+    assert grey.any()
+    assert not grey.all()

@@ -1,0 +1,112 @@
+"""Every preset file builds the model it describes."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch import nn
+
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from fantasyid.models.vision import FaceVisionModel
+from fantasyid.training.config import load_stage
+from fantasyid.training.face import LandmarkObjective, VisionObjective
+from fantasyid.training.vae import VaeObjective
+from fantasyid.training.video import VideoObjective
+
+FOLDER = Path(__file__).parents[3] / "configs" / "train"
+PRESETS = sorted(FOLDER.glob("*.yaml"))
+MODELS: dict[str, type[nn.Module]] = {
+    "vae": AutoencoderKLCogVideoX,
+    "vision": FaceVisionModel,
+    "landmarks": FaceLandmarkModel,
+    "stills": FantasyIDTransformer3DModel,
+    "clips": FantasyIDTransformer3DModel,
+    "identity": FantasyIDTransformer3DModel,
+}
+OBJECTIVES: dict[str, type] = {
+    "vae": VaeObjective,
+    "vision": VisionObjective,
+    "landmarks": LandmarkObjective,
+    "stills": VideoObjective,
+    "clips": VideoObjective,
+    "identity": VideoObjective,
+}
+MINIMAL = "optimiser: {steps: 2, minutes: 1, batch_size: 1, learning_rate: 1.0e-3}\nmodel: {}\n"
+
+
+def stage_of(path: Path) -> str:
+    return path.stem.split("-")[1]
+
+
+def test_there_is_a_preset_for_every_stage() -> None:
+    assert {stage_of(path) for path in PRESETS} == set(MODELS)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_loads_and_its_model_builds(path: Path) -> None:
+    stage = load_stage(path)
+    build = MODELS[stage_of(path)]
+    known = build.__init__.__wrapped__.__annotations__ if hasattr(build.__init__, "__wrapped__") else {}
+    assert not known or set(stage.model) <= set(known), "diffusers would ignore a field it does not know"
+    with torch.device("meta"):
+        model = build(**stage.model)
+    assert 1e5 < sum(parameter.numel() for parameter in model.parameters()) < 1e8
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_sets_only_fields_of_its_objective(path: Path) -> None:
+    stage = load_stage(path)
+    extra = {"freeze_base", "identity_encoder"} if stage_of(path) == "identity" else set()
+    assert set(stage.objective) - extra <= {field.name for field in fields(OBJECTIVES[stage_of(path)])}
+    if extra:
+        encoder_fields = stage.objective.get("identity_encoder", {})
+        with torch.device("meta"):
+            encoder = IdentityEncoder(token_dim=stage.model["identity_token_dim"], **encoder_fields)
+        assert set(encoder_fields) <= set(encoder.config)
+        assert encoder.config.face_dim == load_stage(FOLDER / "mini-vision.yaml").model["width"]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_opens_with_its_command_and_hardware(path: Path) -> None:
+    command, hardware = path.read_text().splitlines()[:2]
+    assert command.startswith(f"# Command:  python -m fantasyid.training {stage_of(path)} --config configs/train/")
+    assert path.name in command
+    assert hardware.startswith("# Hardware: ")
+
+
+def test_the_video_stages_share_their_base() -> None:
+    stills, clips, identity = (
+        load_stage(FOLDER / f"mini-{name}.yaml").model for name in ("stills", "clips", "identity")
+    )
+    assert stills == clips
+    assert stills.items() <= identity.items()
+    assert identity.keys() - stills.keys() == {"identity_token_dim", "injection_dim", "injection_heads"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "colour: red\n", "colour"),
+        (MINIMAL.replace("steps: 2", "steps: 0"), "steps"),
+        (MINIMAL.replace("steps: 2, ", ""), "steps"),
+        (MINIMAL.replace("steps: 2", "stepz: 2"), "stepz"),
+        ("optimiser: {", "not valid"),
+    ],
+)
+def test_wrong_presets_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "preset.yaml"
+    path.write_text(MINIMAL)
+    assert load_stage(path).seed == 0
+    path.write_text(text)
+    with pytest.raises(InvalidRequestError, match=message):
+        load_stage(path)
+
+
+def test_a_missing_preset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="does not exist"):
+        load_stage(tmp_path / "none.yaml")

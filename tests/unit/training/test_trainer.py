@@ -1,0 +1,173 @@
+"""The training loop on a linear problem."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fantasyid.training.config import OptimiserConfig
+from fantasyid.training.trainer import Losses, Trainer
+from tests.tiny import seeded
+
+TRUTH = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1]])
+
+
+class InterruptionError(Exception):
+    """What stops a run in these tests."""
+
+
+def config(**changes: float) -> OptimiserConfig:
+    fields = {"steps": 60, "minutes": 60, "batch_size": 16, "learning_rate": 0.05, "warmup_steps": 4, "ema_decay": 0.8}
+    return OptimiserConfig(**{**fields, **changes})
+
+
+def model() -> nn.Linear:
+    return seeded(nn.Linear, in_features=3, out_features=2)
+
+
+def trainer(folder: Path, **changes: float) -> Trainer:
+    return Trainer(model(), config(**changes), folder)
+
+
+def losses_of(trainer: Trainer, stop_at: int | None = None):
+    """Losses whose batch depends on the step alone, so that a resumed run sees what an unbroken one would."""
+
+    def losses() -> Losses:
+        if trainer.step == stop_at:
+            raise InterruptionError
+        inputs = torch.randn(16, 3, generator=torch.Generator().manual_seed(trainer.step))
+        return {"loss": (trainer.model(inputs) - inputs @ TRUTH.T - 1).square().mean()}
+
+    return losses
+
+
+def fit(trainer: Trainer) -> Trainer:
+    trainer.fit(losses_of(trainer))
+    return trainer
+
+
+def logged(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def states_equal(first: nn.Module, second: nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_loss_falls_and_the_average_is_the_result(tmp_path: Path) -> None:
+    trained = fit(trainer(tmp_path, steps=300))
+    first, *_, last = logged(tmp_path)
+    assert [row["step"] for row in logged(tmp_path)] == [50, 100, 150, 200, 250, 300]
+    assert last["loss"] < 0.01 * first["loss"]
+    assert (trained.averaged.weight - TRUTH).abs().max() < 0.05
+    assert (trained.averaged.bias - 1).abs().max() < 0.05
+    assert trained.step == 300
+
+
+def test_an_interrupted_run_continues_exactly(tmp_path: Path) -> None:
+    whole = fit(trainer(tmp_path / "whole"))
+    broken = trainer(tmp_path / "broken")
+    with pytest.raises(InterruptionError):
+        broken.fit(losses_of(broken, stop_at=23))
+    broken.seconds += 100
+    broken.save()
+    resumed = trainer(tmp_path / "broken")
+    assert resumed.step == 23
+    assert resumed.seconds == broken.seconds
+    assert states_equal(resumed.model, broken.model)
+    fit(resumed)
+    assert states_equal(resumed.model, whole.model)
+    assert 100 < broken.seconds < resumed.seconds < 160
+    assert states_equal(resumed.averaged, whole.averaged)
+
+
+def test_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:
+    done = fit(trainer(tmp_path))
+    again = trainer(tmp_path)
+    again.fit(lambda: pytest.fail("a finished run asked for a batch"))
+    assert states_equal(again.averaged, done.averaged)
+
+
+def test_the_average_follows_its_formula(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=40)
+    weights: list[Tensor] = []
+    losses = losses_of(run)
+
+    def watched() -> Losses:
+        if run.step:
+            weights.append(run.model.weight.detach().clone())
+        return losses()
+
+    run.fit(watched)
+    weights.append(run.model.weight.detach().clone())
+    average = weights[0]
+    for step, weight in enumerate(weights[1:], start=1):
+        decay = min(0.8, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+    assert torch.allclose(run.averaged.weight, average, atol=1e-6)
+    assert not torch.allclose(run.averaged.weight, run.model.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("cooldown", [1.0, 0.3])
+def test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine(tmp_path: Path, cooldown: float) -> None:
+    run = trainer(tmp_path, steps=50, warmup_steps=9, cooldown=cooldown)
+    losses, rates = losses_of(run), []
+
+    def watched() -> Losses:
+        rates.append([group["lr"] for group in run.optimiser.param_groups])
+        return losses()
+
+    run.fit(watched)
+    for step, rate in enumerate(rates):
+        left = (step / 50 - 1 + cooldown) / cooldown
+        wanted = 0.05 * min(1, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * max(0.0, left)))
+        assert rate == pytest.approx([wanted, wanted])
+    assert rates[0][0] <= 0.0051
+    assert rates[-1][0] < 0.05 * 0.02
+    assert max(rates)[0] == pytest.approx(0.05, rel=0.1 if cooldown == 1 else 1e-6)
+
+
+def test_the_minutes_stop_a_run_and_count_over_resumptions(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=10**9, minutes=0.005)
+    fit(run)
+    assert 0.3 <= run.seconds < 3
+    assert run.step > 5
+    assert trainer(tmp_path, steps=10**9, minutes=0.005).progress >= 1
+    assert trainer(tmp_path, steps=10**9, minutes=0.01).progress < 1
+
+
+def test_only_matrices_decay(tmp_path: Path) -> None:
+    run = Trainer(model(), config(weight_decay=0.5, learning_rate=0.01, steps=20), tmp_path)
+    weight, bias = run.model.weight.detach().clone(), run.model.bias.detach().clone()
+    run.fit(lambda: {"loss": sum(p.sum() for p in run.model.parameters()) * 0.0})
+    assert torch.equal(run.model.bias, bias)
+    assert (run.model.weight.abs() < weight.abs()).all()
+
+
+def test_frozen_weights_stay_and_buffers_are_carried(tmp_path: Path) -> None:
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    net[0].requires_grad_(False)
+    frozen = net[0].weight.clone()
+    run = Trainer(net, config(), tmp_path)
+    fit(run)
+    assert torch.equal(run.averaged[0].weight, frozen)
+    assert torch.equal(run.averaged[1].running_mean, net[1].running_mean)
+    assert net[1].running_mean.abs().max() > 0
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=1, clip_norm=0.25)
+    run.fit(lambda: {"loss": 1e4 * run.model(torch.ones(4, 3)).sum()})
+    norm = torch.stack([p.grad.norm() for p in run.model.parameters()]).norm()
+    assert norm == pytest.approx(0.25, rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=60)
+    with pytest.raises(AssertionError, match="the loss of step 50 is nan"):
+        run.fit(lambda: {"loss": run.model.weight.sum() * math.nan})
+    assert not run.checkpoint.exists()
