@@ -4,9 +4,6 @@ PHOTO := outputs/astronaut.png
 VIDEO := outputs/demo.mp4
 INSTALLED := .venv/.installed
 
-# Threads that wait for each other sleep; spinning, they make a generation five times as slow on cores that are shared.
-export OMP_WAIT_POLICY := PASSIVE
-
 .PHONY: demo test
 
 demo: $(INSTALLED)

@@ -1,5 +1,6 @@
 """The `fantasyid` command."""
 
+import os
 import sys
 import traceback
 from typing import Annotated, Any
@@ -67,6 +68,8 @@ def main(
 
     Exit codes: 0 done, 2 bad input or set-up, 1 our fault.
     """
+    # Before torch is imported: OpenMP threads that spin while they wait make a shared CPU several times as slow.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 app.command()(generate)
