@@ -66,7 +66,7 @@ def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
     fresh = AutoencoderKLCogVideoX(**config.model) if options.init is None else None
     vae = (fresh or AutoencoderKLCogVideoX.from_pretrained(options.init)).to(options.device)
     vision = FaceVisionModel.from_pretrained(options.vision).to(options.device).requires_grad_(False)
-    for weight in (p for p in vae.parameters() if p.ndim == 5):  # twice as fast on tensor cores
+    for weight in (p for p in vae.parameters() if p.ndim == 5):  # the layout tensor cores want
         weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
     trainer = Trainer(vae, config.optimiser, options.out)
     rng = np.random.default_rng(config.seed)
