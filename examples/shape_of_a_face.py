@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="head to write, .obj")
     options = parser.parse_args()
 
-    head = FaceReader(load_component(MINI_FOLDER, "landmark_model")).read(options.photo).head
+    head = FaceReader(load_component(MINI_FOLDER, "face_reader_model")).read(options.photo).head
     vertices = [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in head.vertices.tolist()]
     faces = [f"f {a} {b} {c}" for a, b, c in (HeadModel.load().triangles + 1).tolist()]
     options.out.write_text("\n".join([*vertices, *faces]) + "\n", encoding="utf-8")

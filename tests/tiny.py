@@ -8,7 +8,7 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from torch import Tensor, nn
 
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.injection import LayerAwareFeature
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
@@ -124,7 +124,15 @@ def tiny_face_vision(**overrides: Any) -> FaceVisionModel:
     return seeded(FaceVisionModel, **config)
 
 
-def tiny_landmark_model(**overrides: Any) -> FaceLandmarkModel:
-    """The landmark net, tiny: 32-pixel crops."""
-    config = {"image_size": 32, "channels": (8, 16, 16), "head_channels": 8, "head_width": 32, **overrides}
-    return seeded(FaceLandmarkModel, **config)
+def tiny_face_reader_model(**overrides: Any) -> FaceReaderModel:
+    """The face reader's net, tiny: 32-pixel crops."""
+    config = {
+        "image_size": 32,
+        "channels": (8, 16, 16),
+        "landmark_channels": 8,
+        "landmark_width": 16,
+        "head_channels": 8,
+        "head_width": 32,
+        **overrides,
+    }
+    return seeded(FaceReaderModel, **config)

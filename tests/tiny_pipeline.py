@@ -13,9 +13,9 @@ from tests.tiny import (
     noise,
     open_injection,
     seeded,
+    tiny_face_reader_model,
     tiny_face_vision,
     tiny_identity_encoder,
-    tiny_landmark_model,
     tiny_transformer,
 )
 
@@ -65,7 +65,7 @@ def tiny_pipeline(**components: Any) -> FantasyIDPipeline:
         "scheduler": CogVideoXDDIMScheduler(**SCHEDULER_CONFIG),
         "identity_encoder": tiny_identity_encoder().eval(),
         "face_vision": tiny_face_vision().eval(),
-        "landmark_model": tiny_landmark_model().eval(),
+        "face_reader_model": tiny_face_reader_model().eval(),
         "guidance_drops_identity": True,
         "default_num_inference_steps": 3,
         "default_guidance_scale": 3.0,

@@ -1,6 +1,7 @@
 """`fantasyid generate` and `doctor` as a user meets them, with a tiny model saved to a folder."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,34 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from fantasyid.cli.doctor import _weights
+from fantasyid.cli.generate import _change_head
 from fantasyid.cli.main import CommandGroup, app, main
+from fantasyid.conditioning.identity import IdentityInputs
+from fantasyid.core.errors import TopologyMismatchError
+from fantasyid.core.mesh_files import write_mesh
 from fantasyid.core.video import read_video
 from fantasyid.face.align import READER_SCALE
+from fantasyid.geometry.edits import HeadEditor
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.pipelines.builtin import save_builtin
-from tests.tiny import tiny_face_vision, tiny_hierarchy, tiny_identity_encoder, tiny_landmark_model
+from tests.tiny import tiny_face_reader_model, tiny_face_vision, tiny_hierarchy, tiny_identity_encoder
 from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
 
 PROMPT = "a woman smiles"
 
 
-def mean_face_reader(head: HeadModel) -> FaceLandmarkModel:
-    """A landmark net that sees the mean frontal face in every crop: right enough for a frontal photo."""
+def mean_face_reader(head: HeadModel) -> FaceReaderModel:
+    """A face reader that sees the mean frontal face in every crop: right enough for a frontal photo."""
     points = head.mean[head.landmarks478] * torch.tensor([1.0, -1.0, -1.0])
     low, high = points.amin(dim=0), points.amax(dim=0)
     width, height, _ = (high - low).tolist()
-    model: FaceLandmarkModel = tiny_landmark_model(image_size=128)
+    model: FaceReaderModel = tiny_face_reader_model(image_size=128)
     model.mean_landmarks.copy_((points - (low + high) / 2) / (READER_SCALE * max(height, 1.2 * width)) + 0.5)
-    nn.init.zeros_(model.head[-1].weight)
-    nn.init.zeros_(model.head[-1].bias)
+    for layer in (model.landmark_head[-1], model.to_pose, model.to_confidence):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    nn.init.constant_(model.to_confidence.bias, 10.0)
     return model.eval()
 
 
@@ -50,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         transformer=tiny_pipeline_transformer(sample_width=16, sample_height=16, sample_frames=9),
         identity_encoder=encoder.eval(),
         face_vision=tiny_face_vision(image_size=96).eval(),
-        landmark_model=mean_face_reader(head),
+        face_reader_model=mean_face_reader(head),
         default_num_inference_steps=2,
     )
     pipeline.save_pretrained(folder)
@@ -121,6 +129,24 @@ def test_the_ways_in_are_separable(
     assert record["seed"] >= 0
 
 
+def test_acceleration_is_used_and_recorded(photo: Path, model: Path, tmp_path: Path) -> None:
+    plain, fast = tmp_path / "plain.mp4", tmp_path / "fast.mp4"
+    options = ("--attention", "math", "--fp8", "--cache", "taylor", "--guidance-interval", "0", "0.5")
+    assert generate(photo, plain, model, "--seed", "0", "--steps", "1").exit_code == 0
+    assert generate(photo, fast, model, "--seed", "0", "--steps", "1", *options).exit_code == 0
+    record, usual = (json.loads(path.with_suffix(".json").read_text()) for path in (fast, plain))
+    changed = {name for name, value in record["acceleration"].items() if value != usual["acceleration"][name]}
+    assert changed == {"attention", "fp8", "cache"}
+    assert (record["guidance_interval"], usual["guidance_interval"]) == ([0.0, 0.5], [0.0, 1.0])
+    assert record["memory_plan"] == "fast"
+    assert record["weights_sha256"] != usual["weights_sha256"]
+    assert not np.array_equal(read_video(fast)[0], read_video(plain)[0])
+    for impossible, remedy in ((("--plan", "low"), "use 'fast'"), (("--attention", "flash3"), "use 'native'")):
+        result = generate(photo, tmp_path / "other.mp4", model, *impossible)
+        assert result.exit_code == 2
+        assert remedy in " ".join(result.stderr.split())
+
+
 def test_with_several_faces_it_says_which_is_used(photo: Path, model: Path, tmp_path: Path) -> None:
     pair = tmp_path / "pair.png"
     small = Image.open(photo).resize((400, 400))
@@ -171,6 +197,55 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_the_head_can_be_another_and_edited(photo: Path, model: Path, tmp_path: Path) -> None:
+    head = HeadModel.load()
+    path = tmp_path / "head.ply"
+    write_mesh(path, head.mean.numpy(), head.triangles.numpy())
+    edits = ["--edit", "face-width=+0.3", "--edit", "nose-length=-1"]
+    options = ["--steps", "1", "--backend", "builtin", "--vertices", str(path), *edits]
+    result = generate(photo, tmp_path / "video.mp4", model, *options)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "video.json").read_text())
+    assert record["edits"] == {"face-width": 0.3, "nose-length": -1.0}
+    assert record["head_file_sha256"] == sha256(path.read_bytes()).hexdigest()
+    assert record["face_backend"] == "builtin"
+
+
+def test_the_other_head_and_the_edits_reach_the_identity_inputs() -> None:
+    head = HeadModel.load()
+    topology_hash = head.topology.hash
+    person = IdentityInputs(
+        torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), torch.zeros_like(head.mean)[None], topology_hash
+    )
+    edits = {"face-width": 0.3}
+    changed = _change_head(person, (head.mean, topology_hash), edits)
+    assert torch.equal(changed.vertices[0], HeadEditor(head).edit(head.mean, topology_hash, edits))
+    assert changed.face_crop is person.face_crop
+    assert _change_head(person, None, {}) is person
+    with pytest.raises(TopologyMismatchError, match="is of mesh 0000"):
+        _change_head(person, (head.mean, "0" * 64), {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--edit", "face-width"], "'face-width' is not of the form NAME=STRENGTH"),
+        (["--edit", "ears=1"], "no edit 'ears'; there are face-width"),
+        (["--edit", "face-width=-1.2"], "face-width is -1.2; its strength must lie between -1 and 1"),
+        (["--edit", "face-width=1", "--edit", "face-width=0"], "face-width is given twice"),
+        (["--edit", "face-width=1", "--no-identity-tokens"], "act through the identity tokens"),
+        (["--vertices", "absent.ply"], "There is no file absent.ply"),
+    ],
+)
+def test_edits_that_cannot_be_made_are_refused_before_any_work(
+    photo: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = generate(photo, tmp_path / "video.mp4", "no/such/model", *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "options", [["--steps", "0"], ["--seed", "-1"], ["--face", "-1"], ["--device", "tpu"], ["--identity-scale", "-1"]]
 )
@@ -184,11 +259,15 @@ def test_options_out_of_range_are_refused(photo: Path, model: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_cuda_without_a_gpu_is_refused(photo: Path, tmp_path: Path) -> None:
-    arguments = ["generate", str(photo), "--prompt", PROMPT, "--out", str(tmp_path / "video.mp4"), "--device", "cuda"]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--device", "cuda"], "no usable CUDA device"), (["--gpus", "2"], "--gpus is 2, and 0 CUDA devices may be used")],
+)
+def test_cuda_without_a_gpu_is_refused(photo: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    arguments = ["generate", str(photo), "--prompt", PROMPT, "--out", str(tmp_path / "video.mp4"), *options]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    assert "no usable CUDA device" in result.stderr
+    assert message in result.stderr
 
 
 def test_our_own_faults_exit_with_1_and_show_the_traceback_when_asked() -> None:
@@ -219,7 +298,12 @@ def test_doctor_says_whether_generate_works() -> None:
     broken = [finding for finding in diagnosis["findings"] if finding["needed"] and finding["problem"]]
     assert diagnosis["can_generate"] == (not broken)
     found = {finding["kind"] for finding in diagnosis["findings"]}
-    assert found == {"package", "backend", "weights", "device"}
+    assert found == {"package", "backend", "weights", "full size", "device"}
+    full_size = [finding for finding in diagnosis["findings"] if finding["kind"] == "full size"]
+    assert {"T5-XXL", "insightface antelopev2", "face parsing"} <= {finding["name"] for finding in full_size}
+    assert not any(finding["needed"] for finding in full_size)
+    assert all("GB" in finding["detail"] or "MB" in finding["detail"] for finding in full_size)
+    assert any("attention: " in finding["detail"] for finding in diagnosis["findings"] if finding["name"] == "cpu")
     table = CliRunner().invoke(app, ["doctor"])
     assert table.exit_code == result.exit_code
     assert "dlib-hog" in table.stdout

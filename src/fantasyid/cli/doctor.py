@@ -1,6 +1,8 @@
 """`fantasyid doctor`: what is installed, what can be used, what is missing and how to get it."""
 
 import platform
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +28,7 @@ _PACKAGES = (
     "dlib-bin",
     "opencv-python-headless",
 )
-_OPTIONAL_PACKAGES = {"face-recognition-models": "eval"}
+_OPTIONAL_PACKAGES = {"face-recognition-models": "eval", "onnxruntime": "face"}
 _NEEDED_BACKENDS = ("dlib-hog", "fantasyid-head")
 
 
@@ -35,7 +37,7 @@ class Finding(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["package", "backend", "weights", "device"]
+    kind: Literal["package", "backend", "weights", "full size", "device"]
     """What sort of thing."""
     name: str
     """What it is called."""
@@ -67,7 +69,7 @@ def doctor(
     from fantasyid.pipelines.builtin import MINI_FOLDER
 
     quieten_libraries()
-    findings = (*_packages(), *_backends(), *_weights(MINI_FOLDER), *_devices())
+    findings = (*_packages(), *_backends(), *_weights(MINI_FOLDER), *_full_size(), *_devices())
     can_generate = not any(finding.needed and finding.problem for finding in findings)
     diagnosis = Diagnosis(can_generate=can_generate, findings=findings)
     if as_json:
@@ -133,15 +135,57 @@ def _weights(folder: Path) -> list[Finding]:
     return [*findings, minilm]
 
 
+def _full_size() -> list[Finding]:
+    from fantasyid.face.insightface import MODEL_LICENCE, PACKS, Part, model_file
+    from fantasyid.face.parsing import PARSING_FILE, PARSING_LICENCE, PARSING_SIZE_MB, parsing_file
+    from fantasyid.pipelines.full_size import PARTS
+
+    searches: list[tuple[str, str, list[Callable[[], Path]]]] = [
+        (part.name, f"{part.size_gb:.1f} GB, {part.licence}; for {part.needed_for}", [part.find]) for part in PARTS
+    ]
+    pack_parts: tuple[Part, ...] = ("detector", "recognizer")
+    for name, pack in PACKS.items():
+        detail = f"{pack.detector} and {pack.recognizer}, {pack.size_mb} MB; {MODEL_LICENCE}"
+        searches.append((f"insightface {name}", detail, [partial(model_file, name, part) for part in pack_parts]))
+    detail = (
+        f"{PARSING_FILE.name}, {PARSING_SIZE_MB} MB, {PARSING_LICENCE}; only for models trained on white backgrounds"
+    )
+    searches.append(("face parsing", detail, [parsing_file]))
+    return [
+        Finding(kind="full size", name=name, detail=detail, needed=False, problem=_first_problem(finds))
+        for name, detail, finds in searches
+    ]
+
+
+def _first_problem(finds: list[Callable[[], Path]]) -> str | None:
+    try:
+        for find in finds:
+            find()
+    except FantasyIDError as error:
+        return str(error)
+    return None
+
+
 def _devices() -> list[Finding]:
     import torch
 
+    from fantasyid.models.attention_kernels import available_attention
+
     names = {"cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"}
     for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        names[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+        free, total = torch.cuda.mem_get_info(index)
+        names[f"cuda:{index}"] = (
+            f"{torch.cuda.get_device_name(index)}, {total / 2**30:.0f} GiB, {free / 2**30:.0f} GiB of it free"
+        )
     findings = [
-        Finding(kind="device", name=name, detail=detail, needed=False, problem=None) for name, detail in names.items()
+        Finding(
+            kind="device",
+            name=name,
+            detail=f"{detail}; attention: {', '.join(available_attention(torch.device(name)))}",
+            needed=False,
+            problem=None,
+        )
+        for name, detail in names.items()
     ]
     if not torch.cuda.is_available():
         problem = "no usable GPU; the built-in model does not need one"

@@ -5,6 +5,7 @@ import secrets
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +14,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.errors import InvalidRequestError, TopologyMismatchError
+from fantasyid.geometry.edit_table import check_strengths
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
     import torch
 
+    from fantasyid.conditioning.identity import IdentityInputs
+    from fantasyid.face.reader import FaceReader
     from fantasyid.face.types import FaceReading
     from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
@@ -39,6 +43,42 @@ class Dtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
+class Plan(str, Enum):
+    """Which networks stay in the GPU's memory; `pipelines.memory.MemoryPlan` and auto."""
+
+    auto = "auto"
+    fast = "fast"
+    balanced = "balanced"
+    low = "low"
+
+
+class Attention(str, Enum):
+    """Attention kernels; `models.attention_kernels.AttentionKernel` and auto."""
+
+    auto = "auto"
+    flash3 = "flash3"
+    cudnn = "cudnn"
+    flash2 = "flash2"
+    efficient = "efficient"
+    math = "math"
+    native = "native"
+
+
+class Cache(str, Enum):
+    """Step caches; `pipelines.acceleration.CacheKind`."""
+
+    first_block = "first-block"
+    taylor = "taylor"
+
+
+class FaceBackend(str, Enum):
+    """What reads a photo: the keys of `face.registry.READERS`, which takes seconds to import."""
+
+    builtin = "builtin"
+    insightface = "insightface"
+    deca = "deca"
+
+
 def generate(
     photo: Annotated[Path, typer.Argument(help="Photo of the person, in any common format.")],
     prompt: Annotated[str, typer.Option(help="What happens in the video.")],
@@ -57,8 +97,39 @@ def generate(
     model: Annotated[str, typer.Option(help="mini (built in), a folder, or a name on the Hugging Face Hub.")] = "mini",
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     dtype: Annotated[Dtype, typer.Option(help="Precision. Auto: bfloat16 where the machine has it.")] = Dtype.auto,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of this machine that make the video together.")] = 1,
+    plan: Annotated[
+        Plan, typer.Option(help="GPU memory: balanced fits 24 GB, low 10 GB. Auto: the first that fits.")
+    ] = Plan.auto,
+    compile_blocks: Annotated[
+        bool, typer.Option("--compile", help="Compile the network: a slower first step, then faster.")
+    ] = False,
+    attention: Annotated[
+        Attention | None, typer.Option(help="Attention kernel; auto is the fastest here. Default: PyTorch's choice.")
+    ] = None,
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="8-bit matrix products: faster, changes the video a little.")
+    ] = False,
+    cache: Annotated[
+        Cache | None, typer.Option(help="Skip steps that earlier ones foretell: faster, changes the video.")
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float], typer.Option(help="Share of the steps that are guided, from and to; the others cost half.")
+    ] = (0.0, 1.0),
     face: Annotated[
         int | None, typer.Option(min=0, help="Which face of the photo, 0 being the largest. Default: 0.")
+    ] = None,
+    backend: Annotated[
+        FaceBackend | None,
+        typer.Option(help="What reads the photo; see `fantasyid doctor`. Default: what the model was trained with."),
+    ] = None,
+    vertices: Annotated[
+        Path | None,
+        typer.Option(help="Head to use instead of the photo's: a .ply or .obj of `fantasyid edit` or `face inspect`."),
+    ] = None,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(help="Change the head, NAME=STRENGTH with -1 to 1, such as face-width=+0.3; may be repeated."),
     ] = None,
 ) -> None:
     """Make a video of the person in PHOTO doing what the prompt says.
@@ -70,9 +141,18 @@ def generate(
       fantasyid generate group.jpg --face 1 --prompt "a man turns the head to the left" --out turn.mp4 --seed 7
 
       fantasyid generate photo.jpg --prompt "a person talks" --out anybody.mp4 --no-identity
+
+      fantasyid generate photo.jpg --prompt "a woman nods" --out wide.mp4 --edit face-width=+0.5 --edit nose-length=-0.3
     """
+    request = dict(locals())
     console = Console(stderr=True)
     _check_output(out)
+    edits = _parse_edits(edit or [])
+    if (edits or vertices is not None) and (no_identity or no_identity_tokens):
+        raise InvalidRequestError(
+            "--vertices and --edit act through the identity tokens, which --no-identity and --no-identity-tokens leave "
+            "out; give one or the other."
+        )
     if not prompt.strip():
         raise InvalidRequestError("The prompt is empty; say what happens, such as --prompt 'a person smiles'.")
 
@@ -80,33 +160,58 @@ def generate(
     import torch
 
     from fantasyid.core.imaging import read_photo
+    from fantasyid.geometry.head_files import read_head
 
     pixels = read_photo(photo)
+    head = None if vertices is None else read_head(vertices)
 
     from fantasyid.conditioning.identity import read_identity
+    from fantasyid.pipelines.acceleration import Acceleration, accelerate
     from fantasyid.pipelines.fantasyid import FantasyIDPipeline
+    from fantasyid.pipelines.memory import apply_plan
     from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, save_generation
+    from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, launch, process_count, process_rank
 
+    if gpus > 1 and process_count() == 1:
+        if device is Device.cpu or torch.cuda.device_count() < gpus:
+            found = 0 if device is Device.cpu else torch.cuda.device_count()
+            raise InvalidRequestError(f"--gpus is {gpus}, and {found} CUDA devices may be used; give as many or fewer.")
+        launch(gpus, _generate_part, request)
+        return
+    console.quiet = process_rank() > 0
     clock = _Clock()
     used_device, used_dtype = _choose_device(device, dtype)
     quieten_libraries()
     with console.status("Loading the model"):
-        pipeline = FantasyIDPipeline.from_pretrained(model, torch_dtype=used_dtype).to(used_device)
+        pipeline = FantasyIDPipeline.from_pretrained(model, torch_dtype=used_dtype)
+        wanted = Acceleration(
+            compile=compile_blocks,
+            attention=None if attention is None else attention.value,
+            fp8=fp8,
+            cache=None if cache is None else cache.value,
+        )
+        acceleration = accelerate(pipeline.transformer, wanted, used_device)
+        used_plan = apply_plan(pipeline, plan.value, used_device)
         pipeline.set_progress_bar_config(disable=True)
         clock.lap("load_model")
     with console.status("Reading the photo"):
-        person, reading = read_identity(pixels, pipeline.face_reader, face)
+        person, reading = read_identity(pixels, _reader(pipeline, backend), face, pipeline.identity_preparation())
         clock.lap("read_photo")
-    _tell_faces(console, reading)
+    tell_faces(console, reading)
+    person = _change_head(person, head, edits)
 
     used_seed = secrets.randbelow(2**32) if seed is None else seed
     call: dict[str, Any] = {
         "num_inference_steps": pipeline.config.default_num_inference_steps if steps is None else steps,
         "guidance_scale": pipeline.config.default_guidance_scale if guidance is None else guidance,
+        "guidance_interval": guidance_interval,
         "identity_scale": identity_scale,
         "use_reference": not (no_identity or no_reference),
         "use_identity_tokens": not (no_identity or no_identity_tokens),
     }
+    if process_count() > 1:
+        layout = ParallelLayout.for_devices(process_count(), call["guidance_scale"] > 1)
+        pipeline.enable_parallelism(DeviceGroup(layout, used_device))
     with _progress(console) as progress:
         task = progress.add_task("Generating", total=call["num_inference_steps"])
 
@@ -125,6 +230,10 @@ def generate(
             **call,
         ).frames
         clock.lap("decode")
+    if process_count() > 1:
+        torch.distributed.destroy_process_group()
+        if process_rank() > 0:
+            return
     frames = (videos[0] * 255).round().astype(np.uint8)
     num_frames, height, width, _ = frames.shape
     record = GenerationRecord(
@@ -142,6 +251,11 @@ def generate(
         photo_sha256=hashlib.sha256(photo.read_bytes()).hexdigest(),
         face_index=reading.face_index,
         face_box=reading.face.box,
+        face_backend=None if backend is None else backend.value,
+        head_file_sha256=None if vertices is None else hashlib.sha256(vertices.read_bytes()).hexdigest(),
+        edits=edits,
+        acceleration=acceleration,
+        memory_plan=used_plan,
         device=_device_name(used_device),
         dtype=str(used_dtype).removeprefix("torch."),
         timings_s=clock.seconds,
@@ -151,6 +265,58 @@ def generate(
     paths = save_generation(out, frames, record.fps, portrait.round().clip(0, 255).astype(np.uint8), record)
     total = sum(clock.seconds.values())
     typer.echo(f"{paths.video} (and {paths.record.name}, {paths.sheet.name}), seed {used_seed}, {total:.0f} s")
+
+
+def _parse_edits(assignments: list[str]) -> dict[str, float]:
+    """Strengths by name, from NAME=STRENGTH."""
+    edits: dict[str, float] = {}
+    for assignment in assignments:
+        name, _, strength = assignment.partition("=")
+        try:
+            value = float(strength)
+        except ValueError as error:
+            raise InvalidRequestError(
+                f"The edit {assignment!r} is not of the form NAME=STRENGTH, such as face-width=+0.3."
+            ) from error
+        if name in edits:
+            raise InvalidRequestError(f"The edit {name} is given twice; give it once.")
+        edits[name] = value
+    check_strengths(edits)
+    return edits
+
+
+def _reader(pipeline: "FantasyIDPipeline", backend: FaceBackend | None) -> "FaceReader":
+    """The pipeline's own reader, or one with the detector or reconstructor asked for."""
+    if backend is None:
+        return pipeline.face_reader
+
+    from fantasyid.face.reader import FaceReader
+    from fantasyid.face.registry import reader_backends
+    from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
+
+    model = pipeline.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
+    return FaceReader(model, *reader_backends(backend.value))
+
+
+def _change_head(
+    person: "IdentityInputs", head: "tuple[torch.Tensor, str] | None", edits: dict[str, float]
+) -> "IdentityInputs":
+    """The person with the vertices of another head, if one is given, and edited."""
+    from fantasyid.geometry.edits import HeadEditor
+    from fantasyid.geometry.head_model import HeadModel
+
+    if head is not None:
+        vertices, topology_hash = head
+        if topology_hash != person.topology_hash:
+            raise TopologyMismatchError(
+                f"The file given as --vertices is of mesh {topology_hash}, the photo's head of {person.topology_hash}; "
+                "use one that `fantasyid edit` or `fantasyid face inspect` wrote, its vertices in their order."
+            )
+        person = replace(person, vertices=vertices[None].to(person.vertices))
+    if edits:
+        editor = HeadEditor(HeadModel.load())
+        person = replace(person, vertices=editor.edit(person.vertices, person.topology_hash, edits))
+    return person
 
 
 class _Clock:
@@ -171,26 +337,37 @@ def _check_output(out: Path) -> None:
     from fantasyid.pipelines.output import GenerationPaths
 
     GenerationPaths.beside(out)
+    check_writable(out.parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to."""
     try:
-        with tempfile.TemporaryFile(dir=out.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InvalidRequestError(
-            f"Nothing can be written to {out.parent} ({error.strerror}); choose another."
-        ) from error
+        raise InvalidRequestError(f"Nothing can be written to {folder} ({error.strerror}); choose another.") from error
+
+
+def _generate_part(request: dict[str, Any]) -> None:
+    """Make the same call in one of several processes."""
+    generate(**request)
 
 
 def _choose_device(device: Device, dtype: Dtype) -> "tuple[torch.device, torch.dtype]":
     import torch
 
+    from fantasyid.pipelines.parallel import connect, process_count
+
     if device is Device.cuda and not torch.cuda.is_available():
         raise InvalidRequestError("There is no usable CUDA device on this machine; use --device cpu.")
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device is Device.auto else device.value
+    used = connect(name) if process_count() > 1 else torch.device(name)
     if dtype is not Dtype.auto:
-        return torch.device(name), getattr(torch, dtype.value)
+        return used, getattr(torch, dtype.value)
     # Measured on two cores: with bfloat16 instructions the built-in model is 1.7 times as fast; without, it is slower.
     fast = name == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.device(name), torch.bfloat16 if fast else torch.float32
+    return used, torch.bfloat16 if fast else torch.float32
 
 
 def _device_name(device: "torch.device") -> str:
@@ -198,8 +375,11 @@ def _device_name(device: "torch.device") -> str:
 
     import torch
 
+    from fantasyid.pipelines.parallel import process_count
+
     if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
+        count = f"{process_count()} x " if process_count() > 1 else ""
+        return f"{count}cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
@@ -213,7 +393,8 @@ def quieten_libraries() -> None:
         logging.disable_progress_bar()
 
 
-def _tell_faces(console: Console, reading: "FaceReading") -> None:
+def tell_faces(console: Console, reading: "FaceReading") -> None:
+    """Say which face is used, where there are several."""
     if reading.num_faces == 1:
         return
     boxes = ", ".join(

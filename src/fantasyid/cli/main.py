@@ -9,8 +9,11 @@ import typer
 from typer.core import TyperGroup
 
 from fantasyid import __version__
+from fantasyid.cli.convert import convert
 from fantasyid.cli.doctor import doctor
+from fantasyid.cli.edit import edit
 from fantasyid.cli.evaluate import evaluate_app
+from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
 from fantasyid.core.errors import FantasyIDError
 
@@ -73,5 +76,8 @@ def main(
 
 
 app.command()(generate)
+app.command()(edit)
+app.command()(convert)
 app.command()(doctor)
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(face_app, name="face")

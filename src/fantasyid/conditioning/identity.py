@@ -1,14 +1,51 @@
 """What the networks are told about a person; the same code serves a user's photo and a row of training data."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from fantasyid.core.imaging import Photo, as_photo, to_tensor
-from fantasyid.face.align import FACE_SIZE, PORTRAIT_SIZE, face_transform, portrait_transform, warp
+from fantasyid.face.align import (
+    FACE_SIZE,
+    PORTRAIT_SIZE,
+    face_transform,
+    five_points,
+    portrait_transform,
+    warp,
+    widen_transform,
+)
+from fantasyid.face.ffhq import ffhq_crop
+from fantasyid.face.parsing import PARSING_SIZE, FaceParser, whiten
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
+
+PhotoStyle = Literal["portrait", "ffhq"]
+
+
+@dataclass(frozen=True)
+class IdentityPreparation:
+    """How a photo becomes the pictures that a model's networks were trained with.
+
+    Attributes:
+        style: `"portrait"`: head and shoulders as reference, filling the video's shorter side, and the face cut out
+            of the photo by five points. `"ffhq"`, for the authors' released checkpoint: one face crop of 512 pixels is
+            the reference, stretched to the video's size, and shrunk also the face crop.
+        reference_size: Height and width of the video in pixels.
+        face_size: Side of the face crop in pixels.
+    """
+
+    style: PhotoStyle = "portrait"
+    reference_size: tuple[int, int] = (PORTRAIT_SIZE, PORTRAIT_SIZE)
+    face_size: int = FACE_SIZE
+
+
+BUILTIN_PREPARATION = IdentityPreparation()
+"""Of the built-in model and its training data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,8 +53,8 @@ class IdentityInputs:
     """The person as tensors.
 
     Attributes:
-        reference_image: Head and shoulders, eyes level (B,3,128,128) in [-1, 1]; becomes the reference latent.
-        face_crop: Aligned face (B,3,96,96) in [-1, 1]; becomes face tokens (paper 3.2).
+        reference_image: Reference picture (B,3,H,W) of the video's size in [-1, 1]; becomes the reference latent.
+        face_crop: Aligned face (B,3,S,S), RGB, -1 black and 1 white; becomes face tokens (paper 3.2).
         vertices: Neutral head (B,N,3) in cm (paper 3.3).
         topology_hash: Hash of the mesh the vertices belong to.
     """
@@ -37,7 +74,14 @@ class IdentityInputs:
         )
 
 
-def prepare_identity(photos: Tensor, landmarks: Tensor, vertices: Tensor, topology_hash: str) -> IdentityInputs:
+def prepare_identity(
+    photos: Tensor,
+    landmarks: Tensor,
+    vertices: Tensor,
+    topology_hash: str,
+    preparation: IdentityPreparation = BUILTIN_PREPARATION,
+    parser: FaceParser | None = None,
+) -> IdentityInputs:
     """Cut the crops of people whose landmarks and heads are known.
 
     Args:
@@ -45,20 +89,32 @@ def prepare_identity(photos: Tensor, landmarks: Tensor, vertices: Tensor, topolo
         landmarks: (B,478,2) pixels.
         vertices: (B,N,3) cm, neutral.
         topology_hash: Hash of the vertices' mesh.
+        preparation: What the model's networks want.
+        parser: Makes all but the face white in the face crop; None leaves it as it is.
 
     Returns:
         The inputs, on the photos' device and in their dtype.
     """
-    return IdentityInputs(
-        reference_image=warp(photos, portrait_transform(landmarks), PORTRAIT_SIZE),
-        face_crop=warp(photos, face_transform(landmarks), FACE_SIZE),
-        vertices=vertices.to(photos),
-        topology_hash=topology_hash,
-    )
+    size, side = preparation.reference_size, preparation.face_size
+    if preparation.style == "ffhq":
+        crops, reference_image = _ffhq_pictures(photos, landmarks, size)
+        face_crop = _shrink(crops if parser is None else whiten(crops, parser), side)
+    else:
+        reference_image = warp(photos, widen_transform(portrait_transform(landmarks), size), size)
+        affine = face_transform(landmarks)
+        if parser is None:
+            face_crop = warp(photos, affine, side)
+        else:
+            face_crop = _shrink(whiten(warp(photos, affine, PARSING_SIZE), parser), side)
+    return IdentityInputs(reference_image, face_crop, vertices.to(photos), topology_hash)
 
 
 def read_identity(
-    photo: Photo, reader: FaceReader, face_index: int | None = None
+    photo: Photo,
+    reader: FaceReader,
+    face_index: int | None = None,
+    preparation: IdentityPreparation = BUILTIN_PREPARATION,
+    parser: FaceParser | None = None,
 ) -> tuple[IdentityInputs, FaceReading]:
     """Read a person from a photo.
 
@@ -66,6 +122,8 @@ def read_identity(
         photo: A path, a PIL image, or RGB uint8 (H,W,3).
         reader: Finds and reads the face.
         face_index: Which face, counted from 0 by falling size; None takes the largest.
+        preparation: What the model's networks want, see `FantasyIDPipeline.identity_preparation`.
+        parser: Makes all but the face white in the face crop; None leaves it as it is.
 
     Returns:
         Inputs for one person (B = 1), and the reading they were made from.
@@ -76,6 +134,28 @@ def read_identity(
     pixels = as_photo(photo)
     reading = reader.read(pixels, face_index)
     inputs = prepare_identity(
-        to_tensor(pixels), reading.landmarks[None, :, :2], reading.head.vertices[None], reading.head.topology_hash
+        to_tensor(pixels),
+        reading.landmarks[None, :, :2],
+        reading.head.vertices[None],
+        reading.head.topology_hash,
+        preparation,
+        parser,
     )
     return inputs, reading
+
+
+def _ffhq_pictures(photos: Tensor, landmarks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Aligned squares, and the same stretched to a size, rounded to 8 bits where the authors' code rounds."""
+    pixels = ((photos.float() + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    crops = [ffhq_crop(photo, points) for photo, points in zip(pixels, five_points(landmarks), strict=True)]
+    height, width = size
+    stretched = [Image.fromarray(crop).resize((width, height), Image.Resampling.LANCZOS) for crop in crops]
+    squares, references = (
+        torch.cat([to_tensor(np.asarray(picture)) for picture in pictures]).to(photos)
+        for pictures in (crops, stretched)
+    )
+    return squares, references
+
+
+def _shrink(crops: Tensor, side: int) -> Tensor:
+    return F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True).to(crops)

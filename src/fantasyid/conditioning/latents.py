@@ -107,16 +107,32 @@ def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> tor
     return torch.cat([noisy, conditions], dim=2)
 
 
+def padding_frames(config: Mapping[str, Any], frames: int) -> int:
+    """Count the latent frames to put before a video so that CogVideoX 1.5's temporal patches divide it.
+
+    They are denoised with the others and thrown away; a reference stands in the first of them, as upstream has it.
+
+    Args:
+        config: The transformer's config.
+        frames: Latent frames of the video.
+
+    Returns:
+        The number; 0 for models without temporal patches.
+    """
+    return -frames % (config["patch_size_t"] or 1)
+
+
 def rotary_embedding(
     config: Mapping[str, Any], frames: int, height: int, width: int, device: torch.device | str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Rotary position code of a latent grid, as CogVideoX computes it.
 
-    Positions are scaled so that the model's own sample size keeps its range; another shape is fitted inside it.
+    Version 1.0 scales positions so that the model's own sample size keeps its range and fits another shape inside it;
+    version 1.5 counts them from the top left corner.
 
     Args:
         config: The transformer's config.
-        frames: Latent frames, 5 for 17 video frames and 1 for a single one.
+        frames: Latent frames, 5 for 17 video frames and 1 for a single one; with the padding of `padding_frames`.
         height: Latent rows, before patching.
         width: Latent columns, before patching.
         device: Where the code is computed.
@@ -124,18 +140,20 @@ def rotary_embedding(
     Returns:
         (cos, sin), each (frames * rows * columns of patches, attention_head_dim) float32, or None for models without
         rotary positions.
-
-    Raises:
-        InvalidRequestError: The transformer has temporal patches (CogVideoX 1.5), which are not supported.
     """
-    if config["patch_size_t"] is not None:
-        raise InvalidRequestError("CogVideoX 1.5 (patch_size_t) is not supported; use CogVideoX-5B or its I2V variant.")
     if not config["use_rotary_positional_embeddings"]:
         return None
-    patch = config["patch_size"]
+    patch, patch_t, dim = config["patch_size"], config["patch_size_t"], config["attention_head_dim"]
     grid = (height // patch, width // patch)
-    crops = get_resize_crop_region_for_grid(grid, config["sample_width"] // patch, config["sample_height"] // patch)
-    cos, sin = get_3d_rotary_pos_embed(config["attention_head_dim"], crops, grid, frames, device=device)
+    sample = (config["sample_height"] // patch, config["sample_width"] // patch)
+    if patch_t is None:
+        crops = get_resize_crop_region_for_grid(grid, sample[1], sample[0])
+        cos, sin = get_3d_rotary_pos_embed(dim, crops, grid, frames, device=device)
+    else:
+        assert frames % patch_t == 0, f"{frames} latent frames are not padded to a multiple of {patch_t}"
+        cos, sin = get_3d_rotary_pos_embed(
+            dim, None, grid, frames // patch_t, grid_type="slice", max_size=sample, device=device
+        )
     return cos, sin
 
 

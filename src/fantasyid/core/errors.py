@@ -33,6 +33,14 @@ class UnreadableVideoError(FantasyIDError):
     """The file is missing, damaged, or not a video."""
 
 
+class UnreadableMeshError(FantasyIDError):
+    """The file is missing, damaged, or not a triangle mesh."""
+
+
+class OutOfMemoryError(FantasyIDError):
+    """The GPU's memory does not suffice."""
+
+
 class MissingBackendError(FantasyIDError):
     """An optional package is needed and not installed."""
 

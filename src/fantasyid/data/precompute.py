@@ -45,7 +45,6 @@ class ClipPool:
         face: (M, 3, 96, 96) aligned face of the reference.
         frame_face: (M, 3, 96, 96) aligned face of one frame of the clip.
         still: (M, 3, 128, 128) one frame of the clip.
-        landmarks: (M, 478, 3) float16 landmarks of the still, in pixels.
         identity: (M, K) float16 head shape.
         captions: M sentences.
     """
@@ -55,7 +54,6 @@ class ClipPool:
     face: NDArray[np.uint8]
     frame_face: NDArray[np.uint8]
     still: NDArray[np.uint8]
-    landmarks: NDArray[np.float16]
     identity: NDArray[np.float16]
     captions: list[str]
 
@@ -75,7 +73,6 @@ _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "face": ((3, FACE_SIZE, FACE_SIZE), np.uint8),
     "frame_face": ((3, FACE_SIZE, FACE_SIZE), np.uint8),
     "still": ((3, PORTRAIT_SIZE, PORTRAIT_SIZE), np.uint8),
-    "landmarks": ((478, 3), np.float16),
 }
 
 
@@ -100,13 +97,12 @@ def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int) 
         reference, face = reference_views(layers, rigs, draw)
         rows = torch.arange(stop - start, device=reference.device)
         pick = torch.from_numpy(generator.integers(0, FRAMES, stop - start)).to(reference.device)
-        still, landmarks = target.frames[rows, pick], target.landmarks[rows, pick]
-        frame_face = warp(still, face_transform(landmarks[..., :2]), FACE_SIZE)
+        still = target.frames[rows, pick]
+        frame_face = warp(still, face_transform(target.landmarks[rows, pick][..., :2]), FACE_SIZE)
         pictures = {"clips": target.frames, "reference": reference, "face": face}
         pictures |= {"frame_face": frame_face, "still": still}
         for name, picture in pictures.items():
             maps[name][start:stop] = (picture * 255).round().clamp(0, 255).byte().cpu().numpy()
-        maps["landmarks"][start:stop] = landmarks.half().cpu().numpy()
         maps["identity"][start:stop] = draw.identity.half().cpu().numpy()
         captions += draw.captions
     (out / "captions.json").write_text(json.dumps(captions))

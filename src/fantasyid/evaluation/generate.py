@@ -37,11 +37,11 @@ def read(people: tuple[Person, ...], photos: Path, out: Path, model: Path) -> No
         people: From `read_people`.
         photos: Folder their photos are relative to.
         out: File to write (.npz).
-        model: Packed model whose landmark network reads the faces.
+        model: Packed model whose face reader reads the faces.
     """
     from fantasyid.face.reader import FaceReader
 
-    reader = FaceReader(load_component(model, "landmark_model"))
+    reader = FaceReader(load_component(model, "face_reader_model"))
     inputs = [read_identity(photos / person.photo, reader)[0] for person in tqdm(people, desc="reading")]
     tensors: dict[str, Any] = {
         name: torch.cat([getattr(item, name) for item in inputs]).half().numpy() for name in _TENSORS

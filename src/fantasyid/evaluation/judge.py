@@ -44,7 +44,7 @@ def judge_folder(
         photos: Folder the people's photos are relative to.
         frames: Folder the rows' files are relative to.
         out: Folder for the report and the single judgements. Remove `judged` in it after changing the judge itself.
-        model: Packed model whose landmark network measures the actions.
+        model: Packed model whose face reader measures the actions.
         num_workers: Processes.
 
     Returns:
@@ -78,7 +78,7 @@ def judge_rows(
 ) -> list[VideoJudgement]:
     """Judge some rows in this process, skipping those judged before; arguments as in `judge_folder`."""
     judge = Judge.builtin()
-    reader = LandmarkReader(load_component(model, "landmark_model"))
+    reader = LandmarkReader(load_component(model, "face_reader_model"))
     references = {person.name: judge.embed_reference(read_photo(photos / person.photo)) for person in people}
     others = shuffled_reference(people)
     judgements = []
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, required=True, help="folder the manifest's files are relative to")
     parser.add_argument("--frames", type=Path, required=True, help="folder of the generated .npz, one folder a mode")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.md and judged/")
-    parser.add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model whose landmark network is used")
+    parser.add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model whose face reader is used")
     parser.add_argument("--people", type=int, help="only the first so many people")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ on the device of its inputs.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -82,6 +83,21 @@ def portrait_transform(landmarks: Tensor) -> Tensor:
     return square_transform(centre - PORTRAIT_RISE * side[:, None] * down, side, angle_rad)
 
 
+def widen_transform(affine: Tensor, size: tuple[int, int]) -> Tensor:
+    """Let a square crop fill the shorter side of a rectangle; the longer side sees more of the photo on both ends.
+
+    Args:
+        affine: (B,2,3), a square.
+        size: Height and width of the rectangle, in any unit.
+
+    Returns:
+        Affine (B,2,3) with the same centre.
+    """
+    factors = affine.new_tensor([size[1], size[0]]) / min(size)
+    linear = affine[:, :, :2] * factors
+    return torch.cat([linear, affine[:, :, 2:] + (affine[:, :, :2] - linear).sum(dim=2, keepdim=True) / 2], dim=2)
+
+
 def face_transform(landmarks: Tensor) -> Tensor:
     """Align a face by the least-squares similarity of its five points to `FACE_TEMPLATE`, for the face vision model.
 
@@ -91,9 +107,21 @@ def face_transform(landmarks: Tensor) -> Tensor:
     Returns:
         Affine (B,2,3).
     """
-    points = five_points(landmarks)
-    template = points.new_tensor(FACE_TEMPLATE)
-    flat = template - template.mean(dim=0)
+    return five_point_transform(five_points(landmarks), FACE_TEMPLATE)
+
+
+def five_point_transform(points: Tensor, template: Sequence[tuple[float, float]]) -> Tensor:
+    """Align a face by the least-squares similarity of its five points to a template.
+
+    Args:
+        points: (B,5,2) pixels, as `five_points` gives them; not all in one place.
+        template: The same points in the crop's unit square.
+
+    Returns:
+        Affine (B,2,3).
+    """
+    target = points.new_tensor(template)
+    flat = target - target.mean(dim=0)
     mean = points.mean(dim=1)
     centred = points - mean[:, None]
     # In the complex plane a similarity is one factor a + bi, so the fit has a closed form and cannot mirror the face.
@@ -101,11 +129,11 @@ def face_transform(landmarks: Tensor) -> Tensor:
     a = (centred * flat).sum(dim=(1, 2)) / energy
     b = (centred[..., 1] * flat[:, 0] - centred[..., 0] * flat[:, 1]).sum(dim=1) / energy
     linear = torch.stack([torch.stack([a, -b], dim=-1), torch.stack([b, a], dim=-1)], dim=-2)
-    return torch.cat([linear, (mean - linear @ template.mean(dim=0))[..., None]], dim=-1)
+    return torch.cat([linear, (mean - linear @ target.mean(dim=0))[..., None]], dim=-1)
 
 
 def detector_transform(boxes: Tensor) -> Tensor:
-    """Crop around a detector's box, upright: what the landmark network sees first.
+    """Crop around a detector's box, upright: what the face reader sees first.
 
     Args:
         boxes: (B,4) xyxy pixels.
@@ -118,7 +146,7 @@ def detector_transform(boxes: Tensor) -> Tensor:
 
 
 def reader_transform(landmarks: Tensor) -> Tensor:
-    """Crop around roughly known landmarks, with the eyes level: what the landmark network sees in its second pass.
+    """Crop around roughly known landmarks, with the eyes level: what the face reader sees in its second pass.
 
     On average the face sits in it as in the crop of `detector_transform`; detector boxes vary around that by 8 % in
     scale, 3 % of the crop's side in position, and the tilt of the head.
@@ -133,7 +161,35 @@ def reader_transform(landmarks: Tensor) -> Tensor:
     return square_transform(centre, READER_SCALE * _face_size(extent), angle_rad)
 
 
-def warp(images: Tensor, affine: Tensor, size: int) -> Tensor:
+def jitter(affine: Tensor, scale: float, shift: float, roll_deg: float) -> Tensor:
+    """Disturb crops at random, to train on more placements than a detector happens to give.
+
+    Args:
+        affine: (B,2,3).
+        scale: Standard deviation of the side's logarithm.
+        shift: Standard deviation of the position along each axis, in sides.
+        roll_deg: Standard deviation of the tilt.
+
+    Returns:
+        Affine (B,2,3).
+    """
+    batch, device = len(affine), affine.device
+    angle = torch.deg2rad(torch.randn(batch, device=device) * roll_deg)
+    size = torch.exp(torch.randn(batch, device=device) * scale)
+    cos, sin = angle.cos() * size, angle.sin() * size
+    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+    middle = 0.5 + torch.randn(batch, 2, 1, device=device) * shift
+    offset = middle - turn @ torch.full((batch, 2, 1), 0.5, device=device)
+    linear = affine[:, :, :2]
+    return torch.cat([linear @ turn, affine[:, :, 2:] + linear @ offset], -1)
+
+
+def tilt_deg(affine: Tensor) -> Tensor:
+    """How far crops (B,2,3) are turned clockwise against the photo, (B,) degrees; their content turns the other way."""
+    return torch.rad2deg(torch.atan2(affine[:, 1, 0], affine[:, 0, 0]))
+
+
+def warp(images: Tensor, affine: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Cut crops out of images, without aliasing where they shrink; outside the image its border is repeated.
 
     Each output pixel averages a grid of bilinear samples, after whole-pixel averaging if the image is far larger than
@@ -142,18 +198,19 @@ def warp(images: Tensor, affine: Tensor, size: int) -> Tensor:
     Args:
         images: (B,3,H,W), any range.
         affine: (B,2,3).
-        size: Side of the crop in pixels.
+        size: Side of the crop in pixels, or its height and width.
 
     Returns:
-        (B,3,size,size) in the images' dtype.
+        (B,3,size,size), or (B,3,height,width), in the images' dtype.
     """
     dtype = torch.promote_types(images.dtype, torch.float32)
-    steps = (affine[:, :, :2].detach().square().sum(dim=1).amax(dim=1).sqrt() / size).tolist()
-    plans = [_sampling(step) for step in steps]
-    crops = images.new_empty((images.shape[0], images.shape[1], size, size))
+    height, width = size if isinstance(size, tuple) else (size, size)
+    extents = affine[:, :, :2].detach().square().sum(dim=1).sqrt()
+    plans = [_sampling(step) for step in (extents / extents.new_tensor([width, height])).amax(dim=1).tolist()]
+    crops = images.new_empty((images.shape[0], images.shape[1], height, width))
     for plan in sorted(set(plans)):
         rows = torch.tensor([i for i, other in enumerate(plans) if other == plan], device=images.device)
-        sampled = _sample(images[rows].to(dtype), affine[rows].to(dtype), size, *plan)
+        sampled = _sample(images[rows].to(dtype), affine[rows].to(dtype), height, width, *plan)
         crops = crops.index_copy(0, rows, sampled.to(images.dtype))
     return crops
 
@@ -218,15 +275,17 @@ def _sampling(step: float) -> tuple[int, int]:
     return shrink, max(1, math.ceil(step / shrink))
 
 
-def _sample(images: Tensor, affine: Tensor, size: int, shrink: int, samples: int) -> Tensor:
-    height, width = images.shape[-2:]
-    padded = F.pad(images, (0, -width % shrink, 0, -height % shrink), mode="replicate")
+def _sample(images: Tensor, affine: Tensor, height: int, width: int, shrink: int, samples: int) -> Tensor:
+    padded = F.pad(images, (0, -images.shape[-1] % shrink, 0, -images.shape[-2] % shrink), mode="replicate")
     pooled = F.avg_pool2d(padded, shrink)
-    ticks = (torch.arange(size * samples, device=affine.device, dtype=affine.dtype) + 0.5) / (size * samples)
-    v, u = torch.meshgrid(ticks, ticks, indexing="ij")
+    rows, columns = (
+        (torch.arange(count, device=affine.device, dtype=affine.dtype) + 0.5) / count
+        for count in (height * samples, width * samples)
+    )
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
     unit = torch.stack([u, v], dim=-1).reshape(1, -1, 2).expand(affine.shape[0], -1, -1)
     extent = affine.new_tensor([pooled.shape[-1] * shrink, pooled.shape[-2] * shrink])
     grid = restore_points(unit, affine, 1) / extent * 2 - 1
-    grid = grid.reshape(affine.shape[0], size * samples, size * samples, 2)
+    grid = grid.reshape(affine.shape[0], height * samples, width * samples, 2)
     fine = F.grid_sample(pooled, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.avg_pool2d(fine, samples)

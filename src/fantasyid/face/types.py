@@ -12,10 +12,13 @@ class DetectedFace:
     Attributes:
         box: xyxy pixels; may reach over the photo's edge.
         score: The detector's own measure, higher = surer.
+        points: Pixels (x, y) of eye centres, nose tip and mouth corners, the subject's right (the picture's left)
+            first; None from a detector that finds boxes alone.
     """
 
     box: tuple[float, float, float, float]
     score: float
+    points: tuple[tuple[float, float], ...] | None = None
 
     @property
     def area(self) -> float:
@@ -66,12 +69,14 @@ class FaceReading:
         faces: Every face found, largest first.
         face_index: Which of them was read.
         landmarks: (478,3) pixels, MediaPipe-478 topology, z scaled like x, smaller = nearer.
+        confidence: How surely the picture shows a face there, in [0, 1].
         head: The person's head in 3D.
     """
 
     faces: tuple[DetectedFace, ...]
     face_index: int
     landmarks: Tensor
+    confidence: float
     head: ReconstructedHead
 
     @property

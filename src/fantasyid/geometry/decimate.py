@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.geometry.simplify import simplify
@@ -191,11 +192,17 @@ def closest_points(
     for component in np.unique(components):
         triangles = topology.triangles[triangle_component == component]
         corners = vertices[triangles]
-        for point in np.flatnonzero(components == component):
-            barycentric = _closest_barycentric(points[point], corners)
-            distance = np.linalg.norm(np.einsum("tc,tcd->td", barycentric, corners) - points[point], axis=1)
+        mine = np.flatnonzero(components == component)
+        # A triangle that is at least as near as the nearest corner has its middle within `reach`: skip the others.
+        middles = corners.mean(1)
+        size = np.linalg.norm(corners - middles[:, None], axis=2).max()
+        reach = cKDTree(corners.reshape(-1, 3)).query(points[mine])[0] + 1.001 * size
+        candidates = cKDTree(middles).query_ball_point(points[mine], reach, return_sorted=True)
+        for point, near in zip(mine, candidates, strict=True):
+            barycentric = _closest_barycentric(points[point], corners[near])
+            distance = np.linalg.norm(np.einsum("tc,tcd->td", barycentric, corners[near]) - points[point], axis=1)
             nearest = distance.argmin()
-            index[point], weights[point] = triangles[nearest], barycentric[nearest]
+            index[point], weights[point] = triangles[near][nearest], barycentric[nearest]
     return index, weights
 
 

@@ -24,11 +24,13 @@ _OVAL_WEIGHT = 0.3
 _NUM_SKIN_LANDMARKS = 468  # the ten iris points follow the gaze, which is not fitted
 _NOT_FITTED = ("eyeLook", "tongue")
 _SPREAD_FLOOR_CM = 0.15
-_NOISE_CM = 0.25
+_NOISE_CM = 0.06
 _CORRELATED_LANDMARKS = 8  # neighbouring landmarks err together: so many count as one observation
 _EXPRESSION_SIGMA = 0.4
-_ROUNDS = 12
-_POSE_STEPS = 8
+# Pose and shape are found in turn, which closes in slowly: from exact landmarks of three photos each, the landmarks of
+# three people's heads were off by 0.088 cm on average after 12 rounds, 0.047 after 40 and 0.042 after 160.
+_ROUNDS = 40
+_POSE_STEPS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class HeadFit:
 
     identity: Tensor
     """(K,) float32 in sigmas, shared by the photos."""
+    identity_covariance: Tensor
+    """(K, K) float32, how unsure the identity is: near the identity matrix where the photos say nothing."""
     expression: Tensor
     """(P, E) float32, >= 0; 0 for units that are not fitted (eyeLook*, tongueOut)."""
     scale: Tensor
@@ -103,7 +107,7 @@ def fit_landmarks(head: HeadModel, landmarks: Tensor | NDArray[np.floating]) -> 
             _refine_pose(shape, photo[:, :2], points.weight, pose)
             for shape, photo, pose in zip(shapes, observed, poses, strict=True)
         ]
-        identity, expression = _solve_shape(points, observed, poses)
+        identity, expression, covariance = _solve_shape(points, observed, poses, expression)
 
     errors = []
     for activation, photo, pose in zip(expression, observed, poses, strict=True):
@@ -113,12 +117,35 @@ def fit_landmarks(head: HeadModel, landmarks: Tensor | NDArray[np.floating]) -> 
     activations[:, fitted] = expression
     return HeadFit(
         identity=torch.from_numpy(identity).float(),
+        identity_covariance=torch.from_numpy(covariance).float(),
         expression=torch.from_numpy(activations).float(),
         scale=torch.tensor([pose.scale for pose in poses]),
         rotation=torch.from_numpy(np.stack([pose.rotation for pose in poses])).float(),
         translation=torch.from_numpy(np.stack([pose.translation for pose in poses]) * [1.0, -1.0]).float(),
         error_cm=torch.from_numpy(np.array(errors)).float(),
     )
+
+
+def placement_error_cm(head: HeadModel, shape: Tensor, rotation: Tensor, landmarks: Tensor) -> float:
+    """How far a posed head is from detected landmarks in the picture plane once scaled and moved onto them.
+
+    Args:
+        head: The head model.
+        shape: Vertices (N, 3) cm with expression.
+        rotation: (3, 3) of the head.
+        landmarks: (478, 3) pixels.
+
+    Returns:
+        Median distance in cm of the head.
+    """
+    vertices = head.landmarks478[:_NUM_SKIN_LANDMARKS]
+    known = vertices >= 0
+    points = shape[vertices[known]] + head.landmark_offset[:_NUM_SKIN_LANDMARKS][known]
+    flat = (points @ rotation.T)[:, :2] * points.new_tensor([1.0, -1.0])
+    seen = landmarks[:_NUM_SKIN_LANDMARKS][known, :2].to(flat)
+    flat, seen = flat - flat.mean(0), seen - seen.mean(0)
+    scale = (flat * seen).sum() / flat.square().sum()
+    return float((flat - seen / scale).norm(dim=1).median())
 
 
 def _landmark_points(head: HeadModel, fitted: NDArray[np.bool_]) -> _Points:
@@ -130,7 +157,7 @@ def _landmark_points(head: HeadModel, fitted: NDArray[np.bool_]) -> _Points:
     chosen = vertices[index]
     return _Points(
         index=index,
-        mean=head.mean.cpu().numpy()[chosen].astype(np.float64),
+        mean=(head.mean.cpu()[chosen] + head.landmark_offset.cpu()[index]).double().numpy(),
         identity=head.identity_basis.cpu().numpy()[:, chosen].astype(np.float64),
         expression=head.expression_basis.cpu().numpy()[fitted][:, chosen].astype(np.float64),
         weight=weight,
@@ -181,8 +208,14 @@ def _axis_angle(vector: FloatArray) -> FloatArray:
     return np.asarray(np.eye(3) + first * cross + second * cross @ cross)
 
 
-def _solve_shape(points: _Points, observed: FloatArray, poses: list[_Pose]) -> tuple[FloatArray, FloatArray]:
-    """Identity and expressions of all photos at once, given the poses: ridge least squares, expressions >= 0."""
+def _solve_shape(
+    points: _Points, observed: FloatArray, poses: list[_Pose], last: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Identity, expressions of all photos and the identity's covariance, given the poses.
+
+    Ridge least squares with expressions >= 0, which is the most probable shape under unit-Gaussian identities. The
+    search for the expressions that are 0 starts from those of `last`.
+    """
     num_identity, num_units, num_photos = len(points.identity), len(points.expression), len(poses)
     size = num_identity + num_photos * num_units
     normal, target = np.zeros((size, size)), np.zeros(size)
@@ -201,13 +234,21 @@ def _solve_shape(points: _Points, observed: FloatArray, poses: list[_Pose]) -> t
         target[own] = (expression * row_weight) @ residual
     normal[np.diag_indices(num_identity)] += 1
     normal[num_identity:, num_identity:] += np.eye(num_photos * num_units) / _EXPRESSION_SIGMA**2
-    solution = _solve_partly_non_negative(normal, target, num_identity)
-    return solution[:num_identity], solution[num_identity:].reshape(num_photos, num_units)
+    started = np.concatenate([np.ones(num_identity, bool), (last > 0).reshape(-1)])
+    solution = _solve_partly_non_negative(normal, target, num_identity, started)
+    free = np.ones(size, bool)
+    free[num_identity:] = solution[num_identity:] > 0
+    covariance = np.linalg.inv(normal[np.ix_(free, free)])[shared, shared]
+    return solution[:num_identity], solution[num_identity:].reshape(num_photos, num_units), covariance
 
 
-def _solve_partly_non_negative(normal: FloatArray, target: FloatArray, num_free: int) -> FloatArray:
-    """Minimise x'Nx/2 - t'x with x >= 0 from `num_free` on, by block principal pivoting with a single-pivot backup."""
-    free = np.ones(len(target), bool)
+def _solve_partly_non_negative(
+    normal: FloatArray, target: FloatArray, num_free: int, free: NDArray[np.bool_]
+) -> FloatArray:
+    """Minimise x'Nx/2 - t'x with x >= 0 from `num_free` on, by block principal pivoting with a single-pivot backup.
+
+    `free` is a guess of what is not 0; it decides how long the search takes and not what it finds.
+    """
     fewest, patience = len(target) + 1, 3
     while True:
         solution = np.zeros(len(target))
@@ -225,4 +266,4 @@ def _solve_partly_non_negative(normal: FloatArray, target: FloatArray, num_free:
         else:
             # The last wrong one alone: this order cannot cycle.
             wrong[: np.flatnonzero(wrong)[-1]] = False
-        free ^= wrong
+        free = free ^ wrong

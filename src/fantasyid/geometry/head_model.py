@@ -34,7 +34,7 @@ PART_NAMES = (
     "teeth_lower",
     "tongue",
 )
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # MediaPipe landmark of each of the 68 points (Multi-PIE order; "right" is the subject's): jaw from the right ear to the
 # left, right brow, left brow, nose bridge downwards, nostrils, right eye, left eye, outer lips, inner lips.
@@ -81,6 +81,8 @@ class HeadModel:
     """(478,) int64 vertex of each MediaPipe landmark, -1 where there is none."""
     landmark_spread: Tensor
     """(478,) float32 cm, median distance of the detections on renders from that vertex; inf where there is none."""
+    landmark_offset: Tensor
+    """(478, 3) float32 cm from that vertex to where detectors put the landmark on people; 0 where there is none."""
     landmarks68: Tensor
     """(68,) int64 vertex of each of the 68 classic points."""
     mirror: Tensor
@@ -123,6 +125,7 @@ class HeadModel:
             "expression_names": np.array(self.expression_names),
             "landmarks478": self.landmarks478.numpy().astype(np.int32),
             "landmark_spread": self.landmark_spread.numpy(),
+            "landmark_offset": self.landmark_offset.numpy(),
             "landmarks68": self.landmarks68.numpy().astype(np.int32),
             "mirror": self.mirror.numpy().astype(np.int32),
             "uv": self.uv.numpy(),
@@ -165,6 +168,7 @@ class HeadModel:
             expression_names=tuple(str(name) for name in arrays["expression_names"]),
             landmarks478=torch.from_numpy(arrays["landmarks478"].astype(np.int64)),
             landmark_spread=torch.from_numpy(arrays["landmark_spread"]),
+            landmark_offset=torch.from_numpy(arrays["landmark_offset"]),
             landmarks68=torch.from_numpy(arrays["landmarks68"].astype(np.int64)),
             mirror=torch.from_numpy(arrays["mirror"].astype(np.int64)),
             uv=torch.from_numpy(arrays["uv"]),
@@ -211,6 +215,7 @@ def _check(head: HeadModel, topology_hash: str, path: Path) -> None:
         "expression_basis": (units, num_vertices, 3),
         "landmarks478": (478,),
         "landmark_spread": (478,),
+        "landmark_offset": (478, 3),
         "landmarks68": (68,),
         "mirror": (num_vertices,),
         "uv": (num_vertices, 2),
@@ -218,7 +223,7 @@ def _check(head: HeadModel, topology_hash: str, path: Path) -> None:
     for name, shape in shapes.items():
         if tuple(getattr(head, name).shape) != shape:
             raise CorruptWeightsError(f"{path}: {name} has shape {tuple(getattr(head, name).shape)}, not {shape}")
-    for name in ("mean", "identity_basis", "expression_basis", "uv"):
+    for name in ("mean", "identity_basis", "expression_basis", "landmark_offset", "uv"):
         if not getattr(head, name).isfinite().all():
             raise CorruptWeightsError(f"{path}: {name} has values that are not finite")
     ranges = {"triangles": 0, "landmarks68": 0, "mirror": 0, "landmarks478": -1}

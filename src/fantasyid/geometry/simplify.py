@@ -63,6 +63,7 @@ class _Collapse:
 
     def __init__(self, vertices: FloatArray, topology: MeshTopology, importance: FloatArray) -> None:
         self.vertices = vertices
+        self.homogeneous = np.pad(vertices, ((0, 0), (0, 1)), constant_values=1.0)
         self.importance = importance
         self.triangles: dict[int, tuple[int, int, int]] = {
             number: (a, b, c) for number, (a, b, c) in enumerate(topology.triangles.tolist())
@@ -93,7 +94,7 @@ class _Collapse:
         gap = float(((self.vertices[first] - self.vertices[second]) ** 2).sum())
         found = []
         for leaving, staying in ((first, second), (second, first)):
-            point = np.append(self.vertices[staying], 1.0)
+            point = self.homogeneous[staying]
             cost = (max(float(point @ total @ point), 0.0) + _TIE_BREAK * gap) * float(self.importance[leaving])
             found.append((cost, leaving, staying, self.stamp(first, second)))
         return found
@@ -142,7 +143,9 @@ class _Collapse:
 
     def _normal(self, corners: tuple[int, ...]) -> FloatArray:
         a, b, c = self.vertices[list(corners)]
-        return np.cross(b - a, c - a)
+        (ux, uy, uz), (vx, vy, vz) = (b - a).tolist(), (c - a).tolist()
+        # np.cross takes half of the whole run for single vectors.
+        return np.array([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx])
 
 
 def _quadrics(vertices: FloatArray, topology: MeshTopology) -> FloatArray:

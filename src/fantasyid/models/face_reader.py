@@ -1,14 +1,17 @@
-"""The built-in landmark net: a face crop becomes 478 points."""
+"""The built-in face reader: a face crop becomes landmarks, head shape, expression, pose and a confidence."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
 
 NUM_LANDMARKS = 478
+DEGREES = 20.0  # about the spread of head poses, so that the pose layer works at the scale of the others
 
 
 class ResidualBlock(nn.Module):
@@ -43,18 +46,43 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class FaceLandmarkModel(ModelMixin, ConfigMixin):
-    """Read the 478 MediaPipe landmarks from a square face crop.
+@dataclass(frozen=True)
+class FaceCropReading:
+    """What `FaceReaderModel` sees in B crops.
 
-    The net predicts the offset from `mean_landmarks`, a buffer that the trainer fills, so it starts at the mean face.
-    The last feature map is flattened, not averaged, because where a feature lies is the answer.
+    Attributes:
+        landmarks: (B, 478, 3) in crop units: x right and y down with 0 and 1 at the crop's edges, z scaled like x,
+            smaller = nearer.
+        identity: (B, K) coefficients of the head model, in sigmas; expression and pose are not in them.
+        expression: (B, E) activations of the head model's expressions, 0 or more.
+        pose_deg: (B, 3) yaw, pitch and roll of the head as the crop shows it.
+        confidence: (B,) logit that the crop shows a face, placed as the net was trained to see it.
+    """
+
+    landmarks: Tensor
+    identity: Tensor
+    expression: Tensor
+    pose_deg: Tensor
+    confidence: Tensor
+
+
+class FaceReaderModel(ModelMixin, ConfigMixin):
+    """Read a square face crop, at a size that runs on two CPU cores.
+
+    Stands where the paper has DECA's encoder (3.3). Landmarks are offsets from `mean_landmarks`, a buffer that the
+    trainer fills, so they start at the mean face; they come from the second last feature map, flattened, because where
+    a feature lies is the answer. All else comes from the last map.
 
     Args:
         image_size: Side of the square crop in pixels.
-        channels: Channels per stage, each a multiple of 8; every stage after the first halves the resolution once
-            more, so the last map has a side of `image_size / 2 ** len(channels)`.
+        channels: Channels of the stem and of each stage, multiples of 8; every stage halves the resolution, so the
+            last map has a side of `image_size / 2 ** len(channels)`.
+        landmark_channels: Channels kept per position for the landmarks; a multiple of 8.
+        landmark_width: Width of the hidden layer before the points.
         head_channels: Channels kept per position of the last map; a multiple of 8.
-        head_width: Width of the hidden layer before the points.
+        head_width: Width of the hidden layer before shape, expression, pose and confidence.
+        identity_dim: Identity coefficients K.
+        expression_dim: Expression coefficients E.
     """
 
     mean_landmarks: Tensor
@@ -63,39 +91,64 @@ class FaceLandmarkModel(ModelMixin, ConfigMixin):
     def __init__(
         self,
         image_size: int = 128,
-        channels: tuple[int, ...] = (24, 48, 96, 128),
-        head_channels: int = 16,
-        head_width: int = 224,
+        channels: tuple[int, ...] = (32, 64, 128, 192, 256),
+        landmark_channels: int = 16,
+        landmark_width: int = 224,
+        head_channels: int = 64,
+        head_width: int = 384,
+        identity_dim: int = 60,
+        expression_dim: int = 52,
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, channels[0], 5, stride=2, padding=2)
-        stages: list[nn.Module] = []
-        for inp, out in pairwise(channels):
-            stages += [ResidualBlock(inp, out, stride=2), ResidualBlock(out, out, stride=1)]
-        self.stages = nn.Sequential(*stages)
-        self.squeeze = nn.Sequential(
-            nn.GroupNorm(channels[-1] // 8, channels[-1]),
-            nn.SiLU(),
-            nn.Conv2d(channels[-1], head_channels, 1),
-            nn.GroupNorm(head_channels // 8, head_channels),
-            nn.SiLU(),
-        )
+        blocks = [
+            nn.Sequential(ResidualBlock(inp, out, stride=2), ResidualBlock(out, out, stride=1))
+            for inp, out in pairwise(channels)
+        ]
+        self.stages = nn.Sequential(*blocks[:-1])
+        self.last_stage = blocks[-1]
+        self.landmark_squeeze = _squeeze(channels[-2], landmark_channels)
+        self.head_squeeze = _squeeze(channels[-1], head_channels)
         side = image_size // 2 ** len(channels)
-        self.head = nn.Sequential(
-            nn.Linear(head_channels * side * side, head_width), nn.SiLU(), nn.Linear(head_width, NUM_LANDMARKS * 3)
+        self.landmark_head = nn.Sequential(
+            nn.Linear(landmark_channels * 4 * side * side, landmark_width),
+            nn.SiLU(),
+            nn.Linear(landmark_width, NUM_LANDMARKS * 3),
         )
+        self.head = nn.Sequential(nn.Linear(head_channels * side * side, head_width), nn.SiLU())
+        self.to_identity = nn.Linear(head_width, identity_dim)
+        self.to_expression = nn.Linear(head_width, expression_dim)
+        self.to_pose = nn.Linear(head_width, 3)
+        self.to_confidence = nn.Linear(head_width, 1)
         self.register_buffer("mean_landmarks", torch.zeros(NUM_LANDMARKS, 3))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Find the landmarks.
+    def forward(self, images: Tensor) -> FaceCropReading:
+        """Read faces.
 
         Args:
             images: Square face crops (B, 3, image_size, image_size) in [-1, 1], RGB.
 
         Returns:
-            Landmarks (B, 478, 3) in crop units: x right and y down with 0 and 1 at the crop's edges, z scaled like x,
-            smaller = nearer.
+            The readings.
         """
-        features = self.squeeze(self.stages(self.stem(images)))
-        offsets: Tensor = self.head(rearrange(features, "b c h w -> b (c h w)"))
-        return self.mean_landmarks + rearrange(offsets, "b (n xyz) -> b n xyz", xyz=3)
+        features = self.stages(self.stem(images))
+        offsets = self.landmark_head(rearrange(self.landmark_squeeze(features), "b c h w -> b (c h w)"))
+        last = self.head_squeeze(self.last_stage(features))
+        hidden = self.head(rearrange(last, "b c h w -> b (c h w)"))
+        return FaceCropReading(
+            landmarks=self.mean_landmarks + rearrange(offsets, "b (n xyz) -> b n xyz", xyz=3),
+            identity=self.to_identity(hidden),
+            expression=F.softplus(self.to_expression(hidden)),
+            pose_deg=DEGREES * self.to_pose(hidden),
+            confidence=self.to_confidence(hidden)[:, 0],
+        )
+
+
+def _squeeze(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.GroupNorm(in_channels // 8, in_channels),
+        nn.SiLU(),
+        nn.Conv2d(in_channels, out_channels, 1),
+        nn.GroupNorm(out_channels // 8, out_channels),
+        nn.SiLU(),
+    )

@@ -37,6 +37,7 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         topology_hash: Hash of the mesh; None until `set_hierarchy`.
     """
 
+    photo_style: ClassVar[Literal["portrait", "ffhq"]] = "portrait"
     _no_split_modules: ClassVar[list[str]] = ["TransformerBlock"]
     _keep_in_fp32_modules: ClassVar[list[str]] = ["face_abstractor", "vertex_encoder", "fusion", "lift"]
 

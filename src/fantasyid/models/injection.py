@@ -1,10 +1,13 @@
 """Layer-aware injection of identity tokens into the video tokens of one transformer block (paper 3.5, Eq. 2)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-import torch.nn.functional as F
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from einops import rearrange
 from torch import Tensor, nn
+
+InjectionKind = Literal["paper", "released"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class IdentityAttention(nn.Module):
         num_heads: Number of heads.
     """
 
+    attention_backend: AttentionBackendName | None = None
+    norm_q: nn.Module
+    norm_k: nn.Module
+
     def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int) -> None:
         super().__init__()
         if inner_dim % num_heads:
@@ -56,10 +63,40 @@ class IdentityAttention(nn.Module):
 
     def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend from video tokens (B, S, dim) to the projected identity tokens; returns (B, S, dim)."""
-        query = self.norm_q(rearrange(self.to_q(hidden_states), "b s (h d) -> b h s d", h=self.num_heads))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.to_out(rearrange(attended, "b h s d -> b s (h d)"))
+        query = self.norm_q(rearrange(self.to_q(hidden_states), "b s (h d) -> b s h d", h=self.num_heads))
+        attended = dispatch_attention_fn(
+            query, key.transpose(1, 2), value.transpose(1, 2), backend=self.attention_backend
+        )
+        out: Tensor = self.to_out(attended.flatten(2, 3))
         return out
+
+
+class ReleasedIdentityAttention(IdentityAttention):
+    """The same attention as the authors' released checkpoint has it: tokens are normalised whole, heads are not.
+
+    It always has an output projection, and no gain starts at zero.
+
+    Args:
+        dim: Width of the video tokens.
+        identity_dim: Width of the identity tokens.
+        inner_dim: Width of the attention; a multiple of `num_heads`.
+        num_heads: Number of heads.
+    """
+
+    def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int) -> None:
+        super().__init__(dim, identity_dim, inner_dim, num_heads)
+        self.norm_q, self.norm_k = nn.Identity(), nn.Identity()
+        self.norm_hidden = nn.LayerNorm(dim)
+        self.norm_identity = nn.LayerNorm(identity_dim)
+        self.to_out = nn.Linear(inner_dim, dim, bias=False)
+
+    def project(self, identity_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn identity tokens (B, N, identity_dim) into a key and a value, each (B, heads, N, head_dim)."""
+        return super().project(self.norm_identity(identity_tokens))
+
+    def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend from video tokens (B, S, dim) to the projected identity tokens; returns (B, S, dim)."""
+        return super().forward(self.norm_hidden(hidden_states), key, value)
 
 
 class LayerAwareFeature(nn.Module):
@@ -100,6 +137,8 @@ class LayerAwareFeature(nn.Module):
 class IdentityInjection(nn.Module):
     """What one block adds to its video tokens: F_l(Attention(Z_l W_q, V_F W_k, V_F W_v)).
 
+    The released checkpoint has no F_l and adds what is attended to as it is.
+
     Args:
         dim: Width of the video tokens.
         identity_dim: Width of the identity tokens.
@@ -107,11 +146,23 @@ class IdentityInjection(nn.Module):
         num_heads: Heads of the attention.
         use_layer_aware: False leaves F_l out (ablation "w/o LACSI"): what is attended to is added as it is, and the
             transformer scales it by one zero-initialised gain that all layers share.
+        kind: Whose attention it is, the paper's or the released checkpoint's.
     """
 
-    def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int, use_layer_aware: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        identity_dim: int,
+        inner_dim: int,
+        num_heads: int,
+        use_layer_aware: bool,
+        kind: InjectionKind = "paper",
+    ) -> None:
         super().__init__()
-        self.attention = IdentityAttention(dim, identity_dim, inner_dim, num_heads)
+        if kind == "released" and use_layer_aware:
+            raise ValueError("the released injection has no layer-aware feature; pass use_layer_aware=False")
+        attention = {"paper": IdentityAttention, "released": ReleasedIdentityAttention}[kind]
+        self.attention = attention(dim, identity_dim, inner_dim, num_heads)
         self.feature = LayerAwareFeature(dim) if use_layer_aware else None
 
     def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor, token_grid: tuple[int, int, int]) -> Tensor:

@@ -14,7 +14,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
-from fantasyid.models.injection import IdentityInjection, IdentityKeyValues
+from fantasyid.models.injection import IdentityInjection, IdentityKeyValues, InjectionKind
 from fantasyid.models.joint_attention import JointAttnProcessor
 
 
@@ -85,6 +85,8 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_interval: Inject after blocks 0, interval, 2 * interval, ...
         use_layer_aware: False replaces every F_l by one zero-initialised gain that the layers share
             (ablation "w/o LACSI").
+        injection_kind: "paper", or "released" for the authors' checkpoint, which has neither F_l nor a gain, needs
+            `use_layer_aware=False`, and is not silent before training.
     """
 
     _no_split_modules: ClassVar[list[str]] = ["FantasyIDBlock", "CogVideoXPatchEmbed"]
@@ -126,6 +128,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_heads: int | None = None,
         injection_interval: int = 1,
         use_layer_aware: bool = True,
+        injection_kind: InjectionKind = "paper",
     ) -> None:
         super().__init__(
             num_attention_heads=num_attention_heads,
@@ -166,7 +169,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 return None
             inner_dim = dim if injection_dim is None else injection_dim
             heads = num_attention_heads if injection_heads is None else injection_heads
-            return IdentityInjection(dim, identity_token_dim, inner_dim, heads, use_layer_aware)
+            return IdentityInjection(dim, identity_token_dim, inner_dim, heads, use_layer_aware, injection_kind)
 
         self.transformer_blocks = nn.ModuleList(
             [
@@ -185,9 +188,8 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 for layer in range(num_layers)
             ]
         )
-        self.injection_gain = (
-            nn.Parameter(torch.zeros(1)) if identity_token_dim is not None and not use_layer_aware else None
-        )
+        has_gain = identity_token_dim is not None and injection_kind == "paper" and not use_layer_aware
+        self.injection_gain = nn.Parameter(torch.zeros(1)) if has_gain else None
 
     @classmethod
     def from_base(cls, base: CogVideoXTransformer3DModel, **identity_config: Any) -> "FantasyIDTransformer3DModel":
@@ -252,7 +254,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
             "proj_out": gather,
         }
         for layer, block in enumerate(self.transformer_blocks):
-            if block.injection is not None and self.config.use_layer_aware:
+            if isinstance(block.injection, IdentityInjection) and block.injection.feature is not None:
                 plan[f"transformer_blocks.{layer}.injection.attention"] = gather
                 plan[f"transformer_blocks.{layer}.injection.feature"] = {0: split_output}
         return plan
@@ -324,7 +326,9 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         token_grid = ((num_frames + p_t - 1) // p_t, height // p, width // p)
         text_seq_length = encoder_hidden_states.shape[1]
         hidden_states = self.embedding_dropout(self.patch_embed(encoder_hidden_states, hidden_states))
-        encoder_hidden_states, hidden_states = hidden_states[:, :text_seq_length], hidden_states[:, text_seq_length:]
+        # Contiguous, as every block returns them, so that one compilation serves the first block too.
+        encoder_hidden_states = hidden_states[:, :text_seq_length].contiguous()
+        hidden_states = hidden_states[:, text_seq_length:].contiguous()
 
         # 4. Transformer blocks, each followed by its injection (Eq. 2)
         for layer, block in enumerate(self.transformer_blocks):

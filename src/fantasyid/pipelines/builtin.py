@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fantasyid.conditioning.text import load_text_encoder
 from fantasyid.core.checkpoint import PackedManifest, Storage, load_packed, save_packed, verify_packed
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
@@ -23,7 +23,7 @@ COMPONENTS: dict[str, type[ModelMixin]] = {
     "vae": AutoencoderKLCogVideoX,
     "identity_encoder": IdentityEncoder,
     "face_vision": FaceVisionModel,
-    "landmark_model": FaceLandmarkModel,
+    "face_reader_model": FaceReaderModel,
 }
 
 

@@ -24,29 +24,40 @@ from huggingface_hub.errors import HFValidationError
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fantasyid.conditioning.identity import IdentityInputs, read_identity
+from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
 from fantasyid.conditioning.latents import (
     allowed_frames,
     concat_reference,
     decode_video,
+    padding_frames,
     reference_latents,
     rotary_embedding,
 )
 from fantasyid.conditioning.text import encode_text
 from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, TopologyMismatchError
 from fantasyid.core.imaging import Photo
+from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.face.reconstruct_deca import Crop, DecaReconstructor
+from fantasyid.models.eva_vision import EvaVisionModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.injection import IdentityKeyValues
+from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.pipelines.builtin import load_builtin
+from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_component
+from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
+from fantasyid.pipelines.full_size import check_pipeline_folder
+from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
+from fantasyid.pipelines.parallel import DeviceGroup
 
 StepTensors = dict[str, torch.Tensor | None]
 StepCallback = Callable[["FantasyIDPipeline", int, torch.Tensor, StepTensors], StepTensors]
 
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only")
+_OFFSET = 2.0
+"""What CogVideoX 1.5's image-to-video base is told beside the time; it was trained with this value only."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -83,6 +94,19 @@ class _DenoiserInputs:
     key_values: IdentityKeyValues | None
     identity_scale: float | torch.Tensor
 
+    def positive(self) -> "_DenoiserInputs":
+        """The second half of the batch: the branch that guidance leads towards."""
+        reference, key_values, scale = self.reference, self.key_values, self.identity_scale
+        if reference is not None:
+            reference = reference.chunk(2)[1]
+        if key_values is not None:
+            key_values = IdentityKeyValues(
+                *(tuple(x.chunk(2)[1] for x in part) for part in (key_values.keys, key_values.values))
+            )
+        if isinstance(scale, torch.Tensor):
+            scale = scale.chunk(2)[1]
+        return _DenoiserInputs(reference, key_values, scale)
+
 
 class FantasyIDPipeline(DiffusionPipeline):
     """Identity-preserving text-to-video (paper 3).
@@ -98,16 +122,18 @@ class FantasyIDPipeline(DiffusionPipeline):
         scheduler: DDIM or DPM, as CogVideoX uses them.
         identity_encoder: Face tokens and vertices to identity tokens; not needed without identity tokens.
         face_vision: Aligned face crop to face tokens; not needed without identity tokens.
-        landmark_model: Reads a photo's landmarks; not needed when `identity_inputs` are given.
+        face_reader_model: Reads a photo's landmarks; not needed when `identity_inputs` are given.
         guidance_drops_identity: Whether guidance's negative branch also drops reference and identity tokens. What it
             does must match training: True for the built-in model, False for full size.
         default_num_inference_steps: Denoising steps when a call names none.
         default_guidance_scale: Guidance when a call names none.
         fps: Frames per second the model was trained at.
+        keep_expression_and_pose: Whether the 3D head keeps the photo's expression and pose, as the heads that the
+            released checkpoint was made with; only for a released identity encoder.
     """
 
-    model_cpu_offload_seq = "landmark_model->text_encoder->face_vision->identity_encoder->transformer->vae"
-    _optional_components: ClassVar[list[str]] = ["identity_encoder", "face_vision", "landmark_model"]
+    model_cpu_offload_seq = "face_reader_model->text_encoder->face_vision->identity_encoder->transformer->vae"
+    _optional_components: ClassVar[list[str]] = ["identity_encoder", "face_vision", "face_reader_model"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
 
     def __init__(
@@ -117,13 +143,14 @@ class FantasyIDPipeline(DiffusionPipeline):
         vae: AutoencoderKLCogVideoX,
         transformer: FantasyIDTransformer3DModel,
         scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
-        identity_encoder: IdentityEncoder | None = None,
-        face_vision: FaceVisionModel | None = None,
-        landmark_model: FaceLandmarkModel | None = None,
+        identity_encoder: IdentityEncoder | ReleasedIdentityEncoder | None = None,
+        face_vision: FaceVisionModel | EvaVisionModel | None = None,
+        face_reader_model: FaceReaderModel | None = None,
         guidance_drops_identity: bool = False,
         default_num_inference_steps: int = 50,
         default_guidance_scale: float = 6.0,
         fps: int = 8,
+        keep_expression_and_pose: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -134,18 +161,21 @@ class FantasyIDPipeline(DiffusionPipeline):
             scheduler=scheduler,
             identity_encoder=identity_encoder,
             face_vision=face_vision,
-            landmark_model=landmark_model,
+            face_reader_model=face_reader_model,
         )
         self.register_to_config(
             guidance_drops_identity=guidance_drops_identity,
             default_num_inference_steps=default_num_inference_steps,
             default_guidance_scale=default_guidance_scale,
             fps=fps,
+            keep_expression_and_pose=keep_expression_and_pose,
         )
         self.vae_scale_factor_spatial = 2 ** (len(vae.config.block_out_channels) - 1)
         self.vae_scale_factor_temporal = vae.config.temporal_compression_ratio
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial)
         self._face_reader: FaceReader | None = None
+        self._devices: DeviceGroup | None = None
+        self.memory_plan: MemoryPlan = "fast"
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "FantasyIDPipeline":
@@ -153,7 +183,8 @@ class FantasyIDPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: `"mini"` for the model built into this package (a folder of that name is
-                `"./mini"`), else a folder written by `save_pretrained` or a name on the Hugging Face Hub.
+                `"./mini"`), else a folder written by `save_pretrained` or a name on the Hugging Face Hub. The authors'
+                release, `"acvlab/FantasyID"`, is converted once and the result kept in the Hub's cache.
             **kwargs: As `DiffusionPipeline.from_pretrained`; the built-in model takes `torch_dtype` and components.
 
         Returns:
@@ -163,20 +194,31 @@ class FantasyIDPipeline(DiffusionPipeline):
             MissingWeightsError: The built-in weights are not installed, there is no such folder or name, or files of it
                 are missing.
             CorruptWeightsError: The built-in weights do not match their manifest.
+            InvalidRequestError: The folder is the authors' release, which must be converted first.
         """
         name = str(pretrained_model_name_or_path)
         if name == "mini":
             return cls(**load_builtin(**kwargs))
+        if is_release(Path(name)):
+            raise InvalidRequestError(
+                f"{name} is laid out as the authors publish their release; convert it once with: "
+                f"fantasyid convert {name} OUT_DIR, and name OUT_DIR."
+            )
         if not Path(name).is_dir():
             # diffusers' own download refuses pipelines whose components are defined in another package.
             source = {key: kwargs.pop(key) for key in _HUB_ARGUMENTS if key in kwargs}
             try:
-                name = snapshot_download(name, **source)
+                downloaded = snapshot_download(name, **source)
             except (HFValidationError, OSError) as error:
+                remedy = f" Of the authors' release, {RELEASE_REMEDY}." if name == RELEASE_NAME else ""
                 raise MissingWeightsError(
                     f"There is no model {name!r}: it is neither 'mini', nor a folder, nor to be had from the Hugging "
-                    f"Face Hub ({type(error).__name__})."
+                    f"Face Hub ({type(error).__name__}).{remedy}"
                 ) from error
+            if name == RELEASE_NAME:
+                downloaded = str(converted_from_hub(Path(downloaded), source.get("local_files_only", False)))
+            name = downloaded
+        check_pipeline_folder(Path(name), kwargs)
         try:
             return super().from_pretrained(name, **kwargs)  # type: ignore[no-any-return]
         except OSError as error:
@@ -184,15 +226,62 @@ class FantasyIDPipeline(DiffusionPipeline):
 
     @property
     def face_reader(self) -> FaceReader:
-        """Finds and reads faces in photos with the built-in networks; made at the first use."""
+        """Finds and reads faces in photos; made at the first use.
+
+        The networks are the built-in ones. Only the released checkpoint needs FLAME heads, so DECA's files; see
+        `DecaReconstructor`. They are made as the authors' script makes them, or neutral if the pipeline's config says
+        so.
+        """
         if self._face_reader is None:
-            if self.landmark_model is None:
+            if isinstance(self.identity_encoder, ReleasedIdentityEncoder):
+                keep = self.config.keep_expression_and_pose
+                crop: Crop = "squeeze" if keep else "face"
+                reconstructor = DecaReconstructor.load(crop=crop, keep_expression_and_pose=keep)
+                face_reader_model = self.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
+                self._face_reader = FaceReader(face_reader_model, reconstructor=reconstructor)
+            elif self.face_reader_model is None:
                 raise MissingWeightsError(
-                    "This pipeline has no landmark_model to read a photo with; pass identity_inputs, "
+                    "This pipeline has no face_reader_model to read a photo with; pass identity_inputs, "
                     'or take the one of FantasyIDPipeline.from_pretrained("mini").'
                 )
-            self._face_reader = FaceReader(self.landmark_model)
+            else:
+                self._face_reader = FaceReader(self.face_reader_model)
         return self._face_reader
+
+    def enable_parallelism(self, devices: DeviceGroup) -> None:
+        """Share the denoising with other devices from now on; every process must make the same calls.
+
+        Args:
+            devices: Who they are and what each does.
+
+        Raises:
+            InvalidRequestError: The memory plan does not go with devices that share tokens.
+        """
+        if self.memory_plan != "fast" and devices.layout.devices > devices.layout.guidance:
+            raise InvalidRequestError(
+                f"Devices that share tokens need the memory plan 'fast', not {self.memory_plan!r}; use that, or two "
+                "devices (one for each branch of guidance)."
+            )
+        self._devices = devices
+
+    def identity_preparation(self, height: int | None = None, width: int | None = None) -> IdentityPreparation:
+        """How this model's networks want a photo prepared.
+
+        Args:
+            height: Of the video in pixels; the model's own by default.
+            width: As `height`.
+
+        Returns:
+            What `read_identity` needs beside the photo.
+        """
+        config, factor = self.transformer.config, self.vae_scale_factor_spatial
+        size = (
+            config.sample_height * factor if height is None else height,
+            config.sample_width * factor if width is None else width,
+        )
+        style: PhotoStyle = "portrait" if self.identity_encoder is None else self.identity_encoder.photo_style
+        face_size = FACE_SIZE if self.face_vision is None else self.face_vision.config.image_size
+        return IdentityPreparation(style, size, face_size)
 
     def encode_prompt(
         self,
@@ -304,6 +393,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         height: int,
         width: int,
         num_inference_steps: int,
+        guidance_interval: tuple[float, float],
         num_videos_per_prompt: int,
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
@@ -341,6 +431,10 @@ class FantasyIDPipeline(DiffusionPipeline):
         ):
             if value < 1:
                 raise InvalidRequestError(f"{name} is {value}; it must be at least 1.")
+        if not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
+            raise InvalidRequestError(
+                f"guidance_interval is {guidance_interval}; it must be two rising shares of the steps within 0..1."
+            )
         if num_inference_steps > self.scheduler.config.num_train_timesteps:
             raise InvalidRequestError(
                 f"num_inference_steps is {num_inference_steps}; "
@@ -358,10 +452,20 @@ class FantasyIDPipeline(DiffusionPipeline):
             )
         self._check_size(num_frames, height, width)
         self._check_identity(image, identity_inputs, use_reference, use_identity_tokens)
+        if identity_inputs is not None:
+            people = identity_inputs.reference_image.shape[0]
+            if prompt_embeds is not None:
+                prompts = prompt_embeds.shape[0]
+            else:
+                prompts = len(prompt) if isinstance(prompt, list) else 1
+            if people not in (1, prompts):
+                raise InvalidRequestError(f"{people} people do not fit {prompts} prompts; give one, or one per prompt.")
 
     def _check_size(self, num_frames: int, height: int, width: int) -> None:
         config = self.transformer.config
-        lengths = allowed_frames(self.vae, config.sample_frames)
+        # CogVideoX 1.5 was trained at 5 and 10 seconds; its config has the shorter.
+        longest = config.sample_frames if config.patch_size_t is None else 2 * config.sample_frames - 1
+        lengths = allowed_frames(self.vae, longest)
         if num_frames not in lengths:
             raise InvalidRequestError(f"num_frames is {num_frames}; this model makes {', '.join(map(str, lengths))}.")
         multiple = self.vae_scale_factor_spatial * config.patch_size
@@ -374,6 +478,10 @@ class FantasyIDPipeline(DiffusionPipeline):
         if config.use_learned_positional_embeddings and (height, width) != trained:
             raise InvalidRequestError(
                 f"The size is {width}x{height}; this model's learned positions allow {trained[1]}x{trained[0]} only."
+            )
+        if config.patch_size_t is not None and (height > trained[0] or width > trained[1]):
+            raise InvalidRequestError(
+                f"The size is {width}x{height}; this model's positions end at {trained[1]}x{trained[0]}."
             )
 
     def _check_identity(
@@ -430,6 +538,7 @@ class FantasyIDPipeline(DiffusionPipeline):
             raise InvalidRequestError(f"latents are {tuple(latents.shape)} and must be {shape}.")
         return latents.to(device, torch.float32) * float(self.scheduler.init_noise_sigma)
 
+    @explain_out_of_memory
     @torch.no_grad()
     def __call__(
         self,
@@ -438,6 +547,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         negative_prompt: str | list[str] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         identity_scale: float = 1.0,
         use_reference: bool = True,
         use_identity_tokens: bool = True,
@@ -464,17 +574,20 @@ class FantasyIDPipeline(DiffusionPipeline):
             negative_prompt: What guidance leads away from; the empty text by default.
             num_inference_steps: Denoising steps; the model's own number by default.
             guidance_scale: Classifier-free guidance, off at 1 and below; the model's own by default.
+            guidance_interval: Share of the steps that are guided, from and to, in 0..1. The others compute one branch
+                instead of two.
             identity_scale: Factor on what the identity tokens add; 0 is none.
             use_reference: Whether the portrait's latent stands beside the noise.
             use_identity_tokens: Whether the identity tokens are injected.
-            num_frames: 1, 9, 17 and so on up to the model's own, which is the default.
+            num_frames: 1, 9, 17 and so on up to the model's own, which is the default; up to twice that with
+                CogVideoX 1.5.
             height: Pixels, a multiple of the VAE's times the patch's; the model's own by default.
             width: As `height`.
             generator: Source of all noise, one or one per video.
             num_videos_per_prompt: Videos of each prompt.
             face_index: Which face of the photo; None takes the largest.
             identity_inputs: A person already read, instead of `image`; one, or one per prompt.
-            latents: Noise (B, T, C, h, w) instead of drawn noise.
+            latents: Noise (B, T, C, h, w) instead of drawn noise; T is padded to a multiple of the temporal patch.
             prompt_embeds: Token states (B, L, D) instead of `prompt`.
             negative_prompt_embeds: Token states instead of `negative_prompt`.
             output_type: `"pil"`, `"np"`, `"pt"` or `"latent"`.
@@ -512,6 +625,7 @@ class FantasyIDPipeline(DiffusionPipeline):
             height=height,
             width=width,
             num_inference_steps=steps,
+            guidance_interval=guidance_interval,
             num_videos_per_prompt=num_videos_per_prompt,
             output_type=output_type,
             callback_on_step_end_tensor_inputs=tensor_inputs,
@@ -527,36 +641,50 @@ class FantasyIDPipeline(DiffusionPipeline):
 
         # 3. The person: the photo is read and encoded once, not at every step.
         if image is not None and (use_reference or use_identity_tokens):
-            identity_inputs, _ = read_identity(image, self.face_reader, face_index)
+            preparation = self.identity_preparation(height, width)
+            identity_inputs, _ = read_identity(image, self.face_reader, face_index, preparation)
         identity = self.encode_identity(
             identity_inputs, batch_size, (height, width), use_reference, use_identity_tokens
         )
         denoiser_inputs = self._prepare_denoiser(identity, identity_scale, negative_prompt_embeds is not None)
+        unguided_inputs = denoiser_inputs if negative_prompt_embeds is None else denoiser_inputs.positive()
 
         # 4. Noise.
+        latent_frames = (num_frames - 1) // self.vae_scale_factor_temporal + 1
+        padding = padding_frames(config, latent_frames)
         shape = (
             batch_size,
-            (num_frames - 1) // self.vae_scale_factor_temporal + 1,
+            padding + latent_frames,
             self.vae.config.latent_channels,
             height // factor,
             width // factor,
         )
         latents = self.prepare_latents(shape, generator, device, latents)
         rotary = rotary_embedding(config, shape[1], shape[3], shape[4], device)
+        if self._devices is not None:
+            video_tokens = shape[1] * shape[3] * shape[4] // config.patch_size**2 // (config.patch_size_t or 1)
+            self._devices.split_tokens(self.transformer, (video_tokens, prompt_embeds.shape[1]))
+            latents = self._devices.share(latents)
 
         # 5. Denoising.
         self.scheduler.set_timesteps(steps, device=device)
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
         estimate: torch.Tensor | None = None
+        was_guided: bool | None = None
         with self.progress_bar(total=len(timesteps)) as progress_bar:
             for step, timestep in enumerate(timesteps):
                 if self.interrupt:
                     continue
-                text = prompt_embeds
-                if negative_prompt_embeds is not None:
-                    text = torch.cat([negative_prompt_embeds, prompt_embeds])
-                prediction = self._predict(latents, timestep, text, rotary, denoiser_inputs)
+                text, inputs = prompt_embeds, unguided_inputs
+                is_guided = guidance_interval[0] <= step / len(timesteps) < guidance_interval[1]
+                if is_guided != was_guided:
+                    # What a cache holds is of another batch, or of an earlier call that was cut off.
+                    self.transformer._reset_stateful_cache()
+                    was_guided = is_guided
+                if negative_prompt_embeds is not None and is_guided:
+                    text, inputs = torch.cat([negative_prompt_embeds, prompt_embeds]), denoiser_inputs
+                prediction = self._predict(latents, timestep, text, rotary, inputs)
                 if isinstance(self.scheduler, CogVideoXDPMScheduler):
                     before = timesteps[step - 1] if step > 0 else None
                     latents, estimate = self.scheduler.step(
@@ -574,9 +702,12 @@ class FantasyIDPipeline(DiffusionPipeline):
                     replaced = {**available, **callback_on_step_end(self, step, timestep, wanted)}
                     latents, prompt_embeds = replaced["latents"], replaced["prompt_embeds"]
                     negative_prompt_embeds = replaced["negative_prompt_embeds"]
+                if self._devices is not None:
+                    latents = self._devices.share(latents)
                 progress_bar.update()
 
         # 6. Frames.
+        latents = latents[:, padding:]
         frames: Any = latents
         if output_type != "latent":
             video = decode_video(self.vae, rearrange(latents, "b t c h w -> b c t h w"))
@@ -615,20 +746,26 @@ class FantasyIDPipeline(DiffusionPipeline):
         hidden_states = repeat(noisy, "b t c h w -> (n b) t c h w", n=repeats)
         if self.transformer.config.in_channels != noisy.shape[2]:
             hidden_states = concat_reference(hidden_states, inputs.reference)
+        arguments = {
+            "hidden_states": hidden_states,
+            "encoder_hidden_states": text,
+            "timestep": timestep.expand(text.shape[0]),
+            "ofs": None if self.transformer.config.ofs_embed_dim is None else noisy.new_full((1,), _OFFSET),
+            "image_rotary_emb": rotary,
+            "identity_key_values": inputs.key_values,
+            "identity_scale": inputs.identity_scale,
+            "return_dict": False,
+        }
         with self.transformer.cache_context("cond_uncond"):
-            prediction = self.transformer(
-                hidden_states=hidden_states,
-                encoder_hidden_states=text,
-                timestep=timestep.expand(text.shape[0]),
-                image_rotary_emb=rotary,
-                identity_key_values=inputs.key_values,
-                identity_scale=inputs.identity_scale,
-                return_dict=False,
-            )[0].float()
+            if self._devices is not None and repeats == 2:
+                prediction = self._devices.predict_branches(self.transformer, arguments)
+            else:
+                prediction = self.transformer(**arguments)[0]
+        prediction = prediction.float()
         if repeats == 1:
-            return prediction  # type: ignore[no-any-return]
+            return prediction
         negative, positive = prediction.chunk(2)
-        return negative + self.guidance_scale * (positive - negative)  # type: ignore[no-any-return]
+        return negative + self.guidance_scale * (positive - negative)
 
     @property
     def guidance_scale(self) -> float:

@@ -5,6 +5,7 @@ Kept apart from the pipeline because it needs a video encoder and the pipeline d
 
 import platform
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,8 @@ from fantasyid import __version__
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.provenance import add_mark, container_metadata
 from fantasyid.core.video import write_video
+from fantasyid.pipelines.acceleration import Acceleration
+from fantasyid.pipelines.memory import MemoryPlan
 
 _SHEET_FRAMES = 8
 _SHEET_COLUMNS = 4
@@ -85,6 +88,16 @@ class GenerationRecord(_Record):
     dtype: str
     timings_s: dict[str, float]
     """Seconds of each stage, by name."""
+    face_backend: str | None = None
+    """What read the photo, a key of `face.registry.READERS`; None: what the model was trained with."""
+    head_file_sha256: Sha256 | None = None
+    """Of the mesh file whose vertices stood in for those read from the photo."""
+    edits: dict[str, float] = {}
+    """Edits made on the head, -1..1 by name."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Share of the steps that were guided, from and to."""
+    acceleration: Acceleration = Acceleration()
+    memory_plan: MemoryPlan = "fast"
     provenance_mark: bool = True
     """Whether the frames carry the invisible mark and the file the words."""
 
@@ -168,11 +181,18 @@ def save_generation(
         staged.record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
         sheet = contact_sheet(marked, reference, metadata)
         sheet.save(staged.sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT)
-        _move_together(staged.all, paths.all, Path(folder) / "replaced")
+        move_together(staged.all, paths.all, Path(folder) / "replaced")
     return paths
 
 
-def _move_together(sources: tuple[Path, ...], targets: tuple[Path, ...], replaced: Path) -> None:
+def move_together(sources: Sequence[Path], targets: Sequence[Path], replaced: Path) -> None:
+    """Move files to their places, all or none; files that were there are replaced, and put back if a move fails.
+
+    Args:
+        sources: Files on the same file system as the targets.
+        targets: Where they go, in the same order.
+        replaced: A folder to be made for what was there; the caller deletes it.
+    """
     replaced.mkdir()
     done: list[Path] = []
     try:

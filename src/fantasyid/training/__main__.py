@@ -2,8 +2,9 @@
 
 Command: `python -m fantasyid.training STAGE --config configs/train/mini-STAGE.yaml --pool POOL --out FOLDER`
 
-Stages in order: `vision`, `landmarks`, `vae`, then `stills`, `clips` and `identity` of the video model, each starting
-from the result of the one before (`--init`). An interrupted stage continues from its checkpoint. The result is saved in
+Stages in order: `reader`, `vision`, `vae`, then `stills`, `clips` and `identity` of the video model, each starting
+from the result of the one before (`--init`). `decoder` goes on with the VAE's decoder alone: the latents stay what they
+were, so the video model stays trained. An interrupted stage continues from its checkpoint. The result is saved in
 diffusers' form in FOLDER/result.
 """
 
@@ -17,16 +18,18 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.data.face_views import FaceViews
 from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.decimate import MeshHierarchy
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.config import StageConfig, load_stage
-from fantasyid.training.face import LandmarkObjective, VisionObjective, mean_landmarks
+from fantasyid.training.face import VisionObjective
+from fantasyid.training.reader import ReaderObjective, mean_landmarks
 from fantasyid.training.trainer import Trainer
 from fantasyid.training.vae import VaeObjective
 from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
@@ -37,11 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=[*_FACE_STAGES, *_VIDEO_STAGES])
     parser.add_argument("--config", type=Path, required=True, help="preset file")
-    parser.add_argument("--pool", type=Path, required=True, help="folder of data.precompute")
+    parser.add_argument(
+        "--pool", type=Path, required=True, help="folder of data.precompute; of data.face_views for reader"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and result")
-    parser.add_argument("--rigs", type=Path, help="file of repose.prepare, for vision and landmarks")
+    parser.add_argument("--rigs", type=Path, help="file of repose.prepare, for reader and vision")
     parser.add_argument("--init", type=Path, help="result to start from, of this stage or the one before")
-    parser.add_argument("--vision", type=Path, help="result of the vision stage, for vae")
+    parser.add_argument("--vision", type=Path, help="result of the vision stage, for vae and decoder")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args()
     config = load_stage(options.config)
@@ -63,8 +68,12 @@ def _finish(trainer: Trainer, losses: Callable[[], Any], folder: Path) -> None:
 def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
     if options.vision is None:
         raise InvalidRequestError("The VAE is judged by the face vision model too; give its result with --vision.")
+    decoder_only = options.stage == "decoder"
+    if decoder_only and options.init is None:
+        raise InvalidRequestError("The stage decoder goes on with a trained VAE; give its folder with --init.")
     fresh = AutoencoderKLCogVideoX(**config.model) if options.init is None else None
     vae = (fresh or AutoencoderKLCogVideoX.from_pretrained(options.init)).to(options.device)
+    vae.encoder.requires_grad_(not decoder_only)
     vision = FaceVisionModel.from_pretrained(options.vision).to(options.device).requires_grad_(False)
     for weight in (p for p in vae.parameters() if p.ndim == 5):  # the layout tensor cores want
         weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
@@ -74,9 +83,10 @@ def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
     objective = VaeObjective(pool, vision, config.optimiser.batch_size, rng, **config.objective)
     trainer.fit(lambda: objective(vae))
     result: Any = trainer.averaged
-    with torch.no_grad():
-        latents = result.encode(objective.batch(vae.device)).latent_dist.mode()
-    result.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+    if not decoder_only:
+        with torch.no_grad():
+            latents = result.encode(objective.batch(vae.device)).latent_dist.mode()
+        result.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
     result.save_pretrained(options.out / "result")
 
 
@@ -95,13 +105,18 @@ def _train_vision(config: StageConfig, options: argparse.Namespace) -> None:
     _finish(trainer, lambda: objective(model), options.out)
 
 
-def _train_landmarks(config: StageConfig, options: argparse.Namespace) -> None:
-    model, rigs = FaceLandmarkModel(**config.model).to(options.device), _rigs(options)
-    model.mean_landmarks.copy_(mean_landmarks(rigs))
+def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
+    rigs, head = _rigs(options), HeadModel.load().to(options.device)
+    if options.init is None:
+        model = FaceReaderModel(**config.model)
+        model.mean_landmarks.copy_(mean_landmarks(rigs))
+    else:
+        model = FaceReaderModel.from_pretrained(options.init)
+    model.to(options.device)
     trainer = Trainer(model, config.optimiser, options.out)
     rng = np.random.default_rng(config.seed)
-    pool = ClipPool.open(options.pool)
-    objective = LandmarkObjective(pool, rigs, config.optimiser.batch_size, rng, **config.objective)
+    views = FaceViews.open(options.pool, options.device)
+    objective = ReaderObjective(views, rigs, head, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
 
 
@@ -163,8 +178,9 @@ def _identity_encoder(config: StageConfig, head: HeadModel) -> IdentityEncoder:
 
 _FACE_STAGES: dict[str, Callable[[StageConfig, argparse.Namespace], None]] = {
     "vae": _train_vae,
+    "decoder": _train_vae,
     "vision": _train_vision,
-    "landmarks": _train_landmarks,
+    "reader": _train_reader,
 }
 _VIDEO_STAGES = ("stills", "clips", "identity")
 

@@ -1,4 +1,4 @@
-"""Objectives of the face nets: telling people apart, and reading landmarks."""
+"""Telling people apart: the objective of the face vision net, and disturbed pictures for all face nets."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,7 @@ from torch import Tensor
 
 from fantasyid.data.precompute import ClipPool
 from fantasyid.data.repose.rig import RigSet
-from fantasyid.face.align import FACE_SIZE, READER_SIZE, face_transform, reader_transform, transform_points, warp
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.face.align import FACE_SIZE, face_transform, jitter, warp
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.trainer import Losses
 
@@ -65,69 +64,6 @@ class VisionObjective:
             affine = face_transform(rigs.landmarks[index][..., :2] + 0.5)
             views.append(warp(rigs.image[index].float() / 255, jitter(affine, 0.03, 0.015, 3.0), FACE_SIZE))
         return views[0], views[1]
-
-
-@dataclass(frozen=True)
-class LandmarkObjective:
-    """Landmarks of jittered crops, of photos with detected landmarks and of rendered frames with known ones.
-
-    Attributes:
-        pool: Rendered stills.
-        rigs: Photos.
-        batch_size: Crops a step, half of each kind.
-        rng: Of the batches.
-    """
-
-    pool: ClipPool
-    rigs: RigSet
-    batch_size: int
-    rng: np.random.Generator
-
-    def __call__(self, model: FaceLandmarkModel) -> Losses:
-        """Losses of one batch; the error is in percent of the crop's side."""
-        device, half = model.device, self.batch_size // 2
-        rows = np.sort(self.rng.choice(len(self.pool), half, replace=False))
-        photo = torch.from_numpy(self.rng.choice(len(self.rigs), half)).to(device)
-        stills = torch.from_numpy(self.pool.still[rows]).to(device).float() / 255
-        still_points = torch.from_numpy(self.pool.landmarks[rows]).to(device).float()
-        photo_points = self.rigs.landmarks[photo] + still_points.new_tensor([0.5, 0.5, 0.0])
-        crops, points = [], []
-        sources = ((stills, still_points), (self.rigs.image[photo].float() / 255, photo_points))
-        for pictures, landmarks in sources:
-            wide = self.rng.uniform() < 0.6
-            affine = jitter(reader_transform(landmarks[..., :2]), *((0.1, 0.04, 10.0) if wide else (0.03, 0.012, 2.5)))
-            crops.append(warp(pictures, affine, READER_SIZE))
-            points.append(transform_points(landmarks, affine, 1))
-        crop = disturb(torch.cat(crops), self.rng)
-        truth = torch.cat(points)
-        with torch.autocast(device.type, torch.bfloat16):
-            predicted = model(crop * 2 - 1)
-        difference = (predicted.float() - truth).abs()
-        flat, depth = difference[..., :2].mean(), difference[..., 2].mean()
-        return {
-            "loss": 100 * (flat + 0.3 * depth),
-            "xy_percent": 100 * flat,
-            "photo_percent": 100 * difference[half:, :, :2].mean(),
-        }
-
-
-def mean_landmarks(rigs: RigSet) -> Tensor:
-    """Mean landmarks (478, 3) of the photos in units of the reading crop."""
-    points = rigs.landmarks + rigs.landmarks.new_tensor([0.5, 0.5, 0.0])
-    return transform_points(points, reader_transform(points[..., :2]), 1).mean(0)
-
-
-def jitter(affine: Tensor, scale: float, shift: float, roll_deg: float) -> Tensor:
-    """Disturb crops (B, 2, 3): log-scale, shift in sides and roll, each with the given standard deviation."""
-    batch, device = len(affine), affine.device
-    angle = torch.deg2rad(torch.randn(batch, device=device) * roll_deg)
-    size = torch.exp(torch.randn(batch, device=device) * scale)
-    cos, sin = angle.cos() * size, angle.sin() * size
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    middle = 0.5 + torch.randn(batch, 2, 1, device=device) * shift
-    offset = middle - turn @ torch.full((batch, 2, 1), 0.5, device=device)
-    linear = affine[:, :, :2]
-    return torch.cat([linear @ turn, affine[:, :, 2:] + linear @ offset], -1)
 
 
 def disturb(pictures: Tensor, rng: np.random.Generator) -> Tensor:

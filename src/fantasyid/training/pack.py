@@ -1,7 +1,7 @@
 """Pack trained stages into the model that ships.
 
 Command: `python -m fantasyid.training.pack --transformer DIR --identity-encoder DIR --vae DIR --vision DIR
---landmarks DIR [--out FOLDER] [--storage int8]`
+--reader DIR [--out FOLDER] [--storage int8]`
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
 
 from fantasyid.conditioning.text import load_text_encoder
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
@@ -24,7 +24,7 @@ STEPS, GUIDANCE = 25, 2.5
 def main() -> None:
     """Parse the command line and pack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("transformer", "identity-encoder", "vae", "vision", "landmarks"):
+    for name in ("transformer", "identity-encoder", "vae", "vision", "reader"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"result of training the {name}")
     parser.add_argument("--out", type=Path, default=MINI_FOLDER, help="folder to write")
     parser.add_argument("--storage", choices=("int8", "float16"), default="int8", help="of large weights")
@@ -38,7 +38,7 @@ def main() -> None:
         scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
         identity_encoder=IdentityEncoder.from_pretrained(options.identity_encoder),
         face_vision=FaceVisionModel.from_pretrained(options.vision),
-        landmark_model=FaceLandmarkModel.from_pretrained(options.landmarks),
+        face_reader_model=FaceReaderModel.from_pretrained(options.reader),
         guidance_drops_identity=True,
         default_num_inference_steps=STEPS,
         default_guidance_scale=GUIDANCE,

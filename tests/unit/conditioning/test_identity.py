@@ -4,11 +4,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from fantasyid.conditioning.identity import IdentityInputs, prepare_identity, read_identity
+from fantasyid.conditioning.identity import (
+    IdentityInputs,
+    IdentityPreparation,
+    PhotoStyle,
+    prepare_identity,
+    read_identity,
+)
 from fantasyid.core.errors import NoFaceError
 from fantasyid.core.imaging import to_tensor
-from fantasyid.face.align import FACE_TEMPLATE
+from fantasyid.face.align import FACE_TEMPLATE, face_transform, five_points, portrait_transform, warp
+from fantasyid.face.ffhq import ffhq_crop
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
 from tests.unit.face.faces import average_face_model, head_landmarks, plausible_landmarks, portrait
@@ -52,6 +60,76 @@ def test_crops_show_the_face_where_the_networks_expect_it() -> None:
 
     torch.testing.assert_close(brightest(inputs.face_crop), torch.tensor(FACE_TEMPLATE[2]), atol=0.01, rtol=0)
     torch.testing.assert_close(brightest(inputs.reference_image), torch.tensor([0.5, 0.585]), atol=0.02, rtol=0)
+
+
+def test_built_in_model_gets_the_pictures_it_was_trained_on() -> None:
+    photos = torch.rand(1, 3, 300, 320, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    landmarks = plausible_landmarks(150, (160, 150), roll_deg=5)
+    inputs = prepare_identity(photos, landmarks, torch.ones(1, 60, 3), "mesh")
+    assert torch.equal(inputs.reference_image, warp(photos, portrait_transform(landmarks), 128))
+    assert torch.equal(inputs.face_crop, warp(photos, face_transform(landmarks), 96))
+
+
+@pytest.mark.parametrize("size", [(128, 192), (192, 128), (64, 96)])
+def test_portrait_fills_the_shorter_side_and_the_longer_one_sees_more(size: tuple[int, int]) -> None:
+    ramp = torch.linspace(-1, 1, 400)
+    photos = torch.stack([ramp.expand(300, 400), ramp[:300, None].expand(300, 400), torch.zeros(300, 400)])[None]
+    landmarks = plausible_landmarks(60, (200, 150), roll_deg=5)
+    square, wide = (
+        prepare_identity(photos, landmarks, torch.ones(1, 4, 3), "mesh", IdentityPreparation("portrait", side, 96))
+        for side in ((min(size), min(size)), size)
+    )
+    assert wide.reference_image.shape == (1, 3, *size)
+    top, left = ((length - min(size)) // 2 for length in size)
+    middle = wide.reference_image[:, :, top : top + min(size), left : left + min(size)]
+    torch.testing.assert_close(middle, square.reference_image, atol=1e-5, rtol=0)
+    assert torch.equal(wide.face_crop, square.face_crop)
+    assert wide.reference_image.std() > square.reference_image.std()
+
+
+def test_released_checkpoint_gets_one_aligned_square_stretched_and_shrunk(reader: FaceReader) -> None:
+    preparation = IdentityPreparation("ffhq", (96, 144), 48)
+    inputs, reading = read_identity(portrait(), reader, None, preparation)
+    crop = ffhq_crop(portrait(), five_points(reading.landmarks[None, :, :2])[0])
+    stretched = np.asarray(Image.fromarray(crop).resize((144, 96), Image.Resampling.LANCZOS))
+    assert torch.equal(inputs.reference_image, to_tensor(stretched))
+    assert inputs.face_crop.shape == (1, 3, 48, 48)
+    area = torch.nn.functional.interpolate(to_tensor(crop), (48, 48), mode="area")
+    assert (inputs.face_crop - area).abs().mean() < 0.03
+
+
+class LeftHalf:
+    """A parser for which the left half of every crop is the face."""
+
+    def is_face(self, crops: torch.Tensor) -> torch.Tensor:
+        assert crops.shape[1:] == (3, 512, 512)
+        return (torch.arange(512) < 256).expand(len(crops), 1, 512, 512)
+
+
+@pytest.mark.parametrize("style", ["portrait", "ffhq"])
+def test_parser_whitens_the_face_crop_alone(style: PhotoStyle) -> None:
+    photos = torch.rand(1, 3, 300, 320, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    landmarks, preparation = plausible_landmarks(150, (160, 150)), IdentityPreparation(style, (64, 96), 64)
+    plain, parsed = (
+        prepare_identity(photos, landmarks, torch.ones(1, 4, 3), "mesh", preparation, parser)
+        for parser in (None, LeftHalf())
+    )
+    assert torch.equal(parsed.reference_image, plain.reference_image)
+    # Shrinking blurs the edge between the halves over two pixels.
+    torch.testing.assert_close(parsed.face_crop[..., 34:], torch.ones(1, 3, 64, 30), atol=1e-5, rtol=0)
+    assert (parsed.face_crop - plain.face_crop)[..., :30].abs().mean() < 0.05
+    assert plain.face_crop[..., 34:].mean() < 0.5
+
+
+def test_several_photos_are_prepared_like_each_alone_in_both_styles() -> None:
+    photos = torch.rand(2, 3, 300, 320, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    landmarks = torch.cat([plausible_landmarks(150, (160, 150)), plausible_landmarks(60, (90, 100), roll_deg=15)])
+    for style in ("portrait", "ffhq"):
+        preparation = IdentityPreparation(style, (32, 48), 24)
+        two = prepare_identity(photos, landmarks, torch.ones(2, 4, 3), "mesh", preparation)
+        one = prepare_identity(photos[1:], landmarks[1:], torch.ones(1, 4, 3), "mesh", preparation)
+        assert torch.equal(two.reference_image[1:], one.reference_image)
+        assert torch.equal(two.face_crop[1:], one.face_crop)
 
 
 def test_to_moves_every_tensor_and_leaves_the_original() -> None:

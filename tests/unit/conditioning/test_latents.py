@@ -9,6 +9,7 @@ from fantasyid.conditioning.latents import (
     concat_reference,
     decode_video,
     encode_video,
+    padding_frames,
     reference_latents,
     rotary_embedding,
 )
@@ -99,21 +100,33 @@ def test_reference_stands_in_the_first_frame_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "height", "width", "patch"), [(5, 16, 16, 1), (1, 16, 16, 1), (5, 12, 16, 2), (13, 24, 20, 2)]
+    ("frames", "height", "width", "patch", "patch_t"),
+    [
+        (5, 16, 16, 1, None),
+        (1, 16, 16, 1, None),
+        (5, 12, 16, 2, None),
+        (13, 24, 20, 2, None),
+        (6, 16, 16, 2, 2),
+        (2, 8, 12, 2, 2),
+    ],
 )
-def test_positions_equal_the_upstream_pipeline(frames: int, height: int, width: int, patch: int) -> None:
-    transformer = make_transformer(patch_size=patch)
+def test_positions_equal_the_upstream_pipeline(
+    frames: int, height: int, width: int, patch: int, patch_t: int | None
+) -> None:
+    transformer = make_transformer(patch_size=patch, patch_size_t=patch_t)
     pipeline = CogVideoXImageToVideoPipeline(None, None, make_vae(), transformer, None)
     expected = pipeline._prepare_rotary_positional_embeddings(height * 8, width * 8, frames, torch.device("cpu"))
     actual = rotary_embedding(transformer.config, frames, height, width)
     assert actual is not None
     assert torch.equal(actual[0], expected[0])
     assert torch.equal(actual[1], expected[1])
-    assert actual[0].shape == (frames * height * width // patch**2, 16)
+    assert actual[0].shape == (frames * height * width // patch**2 // (patch_t or 1), 16)
 
 
-def test_models_without_rotary_positions_get_none_and_temporal_patches_are_refused() -> None:
+def test_models_without_rotary_positions_get_none() -> None:
     assert rotary_embedding(make_transformer(use_rotary_positional_embeddings=False).config, 5, 16, 16) is None
-    config = {**make_transformer().config, "patch_size_t": 2}
-    with pytest.raises(InvalidRequestError, match=r"CogVideoX 1\.5"):
-        rotary_embedding(config, 5, 16, 16)
+
+
+@pytest.mark.parametrize(("patch_t", "frames", "padding"), [(None, 5, 0), (2, 21, 1), (2, 4, 0), (3, 4, 2)])
+def test_padding_makes_temporal_patches_fit(patch_t: int | None, frames: int, padding: int) -> None:
+    assert padding_frames({"patch_size_t": patch_t}, frames) == padding

@@ -15,7 +15,7 @@ from fantasyid.core.errors import InvalidRequestError
 from fantasyid.evaluation.judge import judge_folder, main
 from fantasyid.evaluation.protocol import FULL, Person, evaluation_rows, save_frames
 from fantasyid.evaluation.report import EvaluationReport, VideoJudgement
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 
 FACE = cv2.resize(astronaut()[20:220, 130:330], (128, 128), interpolation=cv2.INTER_AREA)
 NOISE = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
@@ -24,20 +24,20 @@ PEOPLE = (Person("p1", "p1.png", "A woman", "female"), Person("p2", "p2.png", "A
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Photos, frames of the full mode, and a landmark network."""
+    """Photos, frames of the full mode, and a face reader."""
     for person, photo in zip(PEOPLE, (FACE, FACE[:, ::-1]), strict=True):
         Image.fromarray(photo).save(tmp_path / person.photo)
     for row in evaluation_rows(PEOPLE, (FULL,)):
         frame = FACE if row.person.name == "p1" else NOISE
         save_frames(tmp_path / "frames" / row.file, np.stack([frame, frame]), 8.0)
     torch.manual_seed(0)
-    network = FaceLandmarkModel(channels=(8, 8, 8, 8), head_channels=8, head_width=8)
+    network = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
     save_packed(
         network.state_dict(),
         tmp_path / "model",
-        "landmark_model",
+        "face_reader_model",
         "float16",
-        model_class="FaceLandmarkModel",
+        model_class="FaceReaderModel",
         config=network.config,
         exact={"mean_landmarks"},
     )

@@ -9,7 +9,7 @@ from skimage.data import astronaut
 from fantasyid.evaluation.motion import face_motion, measure_actions, mouth_opening, smile, yaw_deg
 from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.types import DetectedFace
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from tests.unit.evaluation.landmark_faces import face_landmarks
 
 PICTURE = cv2.resize(astronaut()[0:240, 110:350], (160, 160), interpolation=cv2.INTER_AREA)
@@ -92,10 +92,10 @@ def test_measures_from_frames() -> None:
     face = face_landmarks(mouth_width=56, corner_raise=8, gap=20)
     low, high = face.min(axis=0), face.max(axis=0)
     crop = 0.5 + (face - (low + high) / 2) / (1.8 * (high - low).max())
-    network = FaceLandmarkModel(channels=(8, 8, 8, 8), head_channels=8, head_width=8)
+    network = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
     with torch.no_grad():
         network.mean_landmarks.copy_(torch.from_numpy(crop))
-        for parameter in network.head.parameters():
+        for parameter in network.landmark_head.parameters():
             parameter.zero_()
     measures = measure_actions(slide(1), (FACE, None, FACE), LandmarkReader(network))
     assert measures is not None

@@ -19,7 +19,7 @@ from fantasyid.face.align import (
 )
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import project, rotation_matrix
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 
 # Where the face of `portrait` is, to a few pixels: the box dlib gives.
 PORTRAIT_BOX = (97.0, 77.0, 187.0, 167.0)
@@ -61,7 +61,8 @@ def plausible_landmarks(
 def head_landmarks(head: HeadModel, yaw_deg: float = 0.0, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Tensor:
     """The 478 landmarks of the average head in a pose, as a net sees them in a crop of unit size: (478,3)."""
     rotation = rotation_matrix(*torch.tensor([yaw_deg, pitch_deg, roll_deg]))
-    points = project(head.mean[head.landmarks478][None], rotation[None], torch.ones(1), torch.zeros(1, 2))[0]
+    shape = head.mean[head.landmarks478] + head.landmark_offset
+    points = project(shape[None], rotation[None], torch.ones(1), torch.zeros(1, 2))[0]
     low, high = points.amin(dim=0), points.amax(dim=0)
     extent = high - low
     size = READER_SCALE * torch.maximum(extent[1], 1.2 * extent[0])
@@ -69,10 +70,21 @@ def head_landmarks(head: HeadModel, yaw_deg: float = 0.0, pitch_deg: float = 0.0
     return (points - middle) / size + torch.tensor([0.5, 0.5, 0.0])
 
 
-def average_face_model(landmarks: Tensor) -> FaceLandmarkModel:
-    """A small real landmark network whose last layer is zero: in every crop it sees these landmarks (478,3)."""
-    model = FaceLandmarkModel(channels=(8, 8, 8, 8), head_channels=8, head_width=8)
-    torch.nn.init.zeros_(model.head[-1].weight)
-    torch.nn.init.zeros_(model.head[-1].bias)
+def average_face_model(landmarks: Tensor, confidence: float = 10.0) -> FaceReaderModel:
+    """A small real face reader whose last layers are zero: in every crop it sees the same face.
+
+    Args:
+        landmarks: (478,3) in crop units.
+        confidence: Logit that it is a face.
+
+    Returns:
+        The network; it finds the mean head from the front, without expression.
+    """
+    model = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
+    for layer in (model.landmark_head[-1], model.to_identity, model.to_expression, model.to_pose, model.to_confidence):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.constant_(model.to_expression.bias, -50.0)  # its softplus is 0
+    torch.nn.init.constant_(model.to_confidence.bias, confidence)
     model.mean_landmarks.copy_(landmarks)
     return model

@@ -162,3 +162,34 @@ def test_reader_and_detector_crops_agree_on_an_average_face() -> None:
     reader, detector = align.reader_transform(landmarks), align.detector_transform(box)
     assert float(reader[0, 0, 0] / detector[0, 0, 0]) == pytest.approx(1.0, abs=0.08)
     assert math.hypot(*(reader[0, :, 2] - detector[0, :, 2]).tolist()) < 0.1 * side
+
+
+def test_jitter_of_zero_is_none_and_more_is_a_similarity_of_its_strength() -> None:
+    affine = torch.tensor([[[50.0, -10.0, 30.0], [10.0, 50.0, 20.0]]]).expand(400, -1, -1)
+    assert torch.allclose(align.jitter(affine, 0.0, 0.0, 0.0), affine, atol=1e-4)
+    torch.manual_seed(0)
+    moved = align.jitter(affine, 0.1, 0.04, 10.0)
+    linear = moved[:, :, :2]
+    scale = linear.det().sqrt()
+    assert torch.allclose(linear.mT @ linear, (scale**2)[:, None, None] * torch.eye(2), rtol=1e-3, atol=0.5)
+    assert float((scale / scale.new_tensor(2600).sqrt()).log().std()) == pytest.approx(0.1, rel=0.15)
+    turn = torch.rad2deg(
+        torch.atan2(linear[:, 1, 0], linear[:, 0, 0]) - torch.atan2(torch.tensor(10.0), torch.tensor(50.0))
+    )
+    assert float(turn.std()) == pytest.approx(10, rel=0.15)
+    middle = moved @ torch.tensor([0.5, 0.5, 1.0])
+    side = 2600**0.5
+    assert (middle.std(0) / side - 0.04).abs().max() < 0.006
+    assert (middle.mean(0) - affine[0] @ torch.tensor([0.5, 0.5, 1.0])).abs().max() < 0.5
+
+
+def test_tilt_is_the_clockwise_turn_of_the_crop() -> None:
+    centre, side = torch.full((3, 2), 60.0), torch.full((3,), 40.0)
+    angles = torch.tensor([0.0, 25.0, -40.0])
+    affine = align.square_transform(centre, side, torch.deg2rad(angles))
+    torch.testing.assert_close(align.tilt_deg(affine), angles)
+    # A level line of the photo rises to the right, counter-clockwise, in a crop turned clockwise.
+    line = torch.tensor([[[50.0, 60.0], [70.0, 60.0]]]).expand(3, -1, -1)
+    left, right = align.transform_points(line, affine, 1).unbind(1)
+    rise = torch.rad2deg(torch.atan2(left[:, 1] - right[:, 1], right[:, 0] - left[:, 0]))
+    torch.testing.assert_close(rise, angles, atol=1e-4, rtol=0)

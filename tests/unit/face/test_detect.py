@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from skimage.data import astronaut, chelsea
@@ -56,6 +57,32 @@ def test_no_face_is_an_empty_answer(detector: DlibFaceDetector) -> None:
     assert detector.detect(chelsea()) == ()
     assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == ()
     assert detector.detect(np.zeros((3, 5000, 3), np.uint8)) == ()
+
+
+def turned(photo: np.ndarray, tilt_deg: float) -> np.ndarray:
+    """The photo turned counter-clockwise about its middle."""
+    height, width = photo.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), tilt_deg, 1.0)
+    return np.asarray(cv2.warpAffine(photo, turn, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+@pytest.mark.parametrize(("tilt_deg", "side"), [(52, 300), (-52, 300), (52, 1500)])
+def test_tilted_face_is_found_where_it_is(detector: DlibFaceDetector, tilt_deg: float, side: int) -> None:
+    (face,) = detector.detect(turned(resized(portrait(), side), tilt_deg))
+    angle = np.radians(tilt_deg)
+    box = np.array(PORTRAIT_BOX)
+    x, y = (box[:2] + box[2:]) / 2 - 150
+    # Counter-clockwise as seen, where y points down.
+    middle = np.array([np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x]) + 150
+    found = np.array(face.box) * 300 / side
+    assert (found[:2] + found[2:]) / 2 == pytest.approx(middle, abs=10)
+    assert found[2] - found[0] == pytest.approx(90, abs=15)
+    assert face.score >= 0.5
+
+
+def test_face_in_the_dark_is_found(detector: DlibFaceDetector) -> None:
+    (face,) = detector.detect((portrait() * 0.07).astype(np.uint8))
+    assert face.box == pytest.approx(PORTRAIT_BOX, abs=12)
 
 
 def test_photo_is_not_modified(detector: DlibFaceDetector) -> None:

@@ -45,7 +45,7 @@ def test_second_pass_sees_a_crop_levelled_and_centred_by_the_first(face: torch.T
 def test_network_sees_the_pixels_of_the_face(face: torch.Tensor) -> None:
     model = average_face_model(face)
     torch.manual_seed(0)
-    torch.nn.init.normal_(model.head[-1].weight, std=0.01)
+    torch.nn.init.normal_(model.landmark_head[-1].weight, std=0.01)
     reader = LandmarkReader(model)
     photo = torch.randn(1, 3, 200, 200, generator=torch.Generator().manual_seed(1))
     box = torch.tensor([[60.0, 60.0, 140.0, 140.0]])
@@ -64,3 +64,13 @@ def test_half_precision_network_gives_float32(face: torch.Tensor) -> None:
     assert coarse.dtype == torch.float32
     torch.testing.assert_close(coarse, exact, atol=2, rtol=0)
     assert not exact.requires_grad
+
+
+def test_confidence_is_a_probability_of_each_photo(face: torch.Tensor) -> None:
+    box = torch.tensor([[100.0, 60.0, 200.0, 160.0]])
+    photo = torch.zeros(1, 3, 250, 300)
+    for logit, wanted in ((10.0, 1.0), (0.0, 0.5), (-2.0, 0.1192)):
+        reader = LandmarkReader(average_face_model(face, confidence=logit))
+        landmarks, confidence = reader.read_with_confidence(photo, box)
+        assert confidence.tolist() == pytest.approx([wanted], abs=1e-3)
+        assert torch.equal(landmarks, reader.read(photo, box))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fantasyid.face.pose import estimate_poses, pose_of_rotation
+from fantasyid.face.align import five_points
+from fantasyid.face.pose import estimate_poses, pose_from_five_landmarks, pose_of_rotation
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import project, rotation_matrix
 from tests.unit.face.faces import head_landmarks
@@ -49,3 +50,25 @@ def test_expression_moves_the_pose_little(head: HeadModel) -> None:
 def test_pose_of_rotation_inverts_the_rotation_matrix() -> None:
     pose = pose_of_rotation(rotation_matrix(*torch.tensor([-33.0, 8.0, 100.0])))
     assert (pose.yaw_deg, pose.pitch_deg, pose.roll_deg) == pytest.approx((-33.0, 8.0, 100.0), abs=1e-3)
+
+
+@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (35.0, 0.0, 0.0), (-30.0, 15.0, 10.0), (5.0, -25.0, 60.0)])
+def test_five_points_of_the_average_head_say_its_pose(head: HeadModel, angles: tuple[float, float, float]) -> None:
+    points = five_points(head_landmarks(head, *angles)[None, :, :2] * 300)
+    (pose,) = pose_from_five_landmarks(head, points)
+    assert (pose.yaw_deg, pose.pitch_deg, pose.roll_deg) == pytest.approx(angles, abs=0.1)
+
+
+def test_five_points_of_other_people_with_expressions(head: HeadModel) -> None:
+    generator = torch.Generator().manual_seed(0)
+    uniform = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    people, units = 300, len(head.expression_names)
+    expression = 0.5 * uniform(people, units) * (uniform(people, units) < 0.1)
+    angles = (uniform(3, people) * 2 - 1) * torch.tensor([[40.0], [25.0], [30.0]])
+    identity = torch.randn(people, len(head.identity_basis), generator=generator)
+    vertices = head.shape(identity, expression)[:, head.landmarks478]
+    landmarks = project(vertices, rotation_matrix(*angles), torch.full((people,), 5.0), torch.full((people, 2), 100.0))
+    poses = pose_from_five_landmarks(head, five_points(landmarks[..., :2]))
+    found = torch.tensor([[pose.yaw_deg, pose.pitch_deg, pose.roll_deg] for pose in poses]).T
+    median = (found - angles).abs().median(dim=1).values
+    assert (median < torch.tensor([1.8, 3.2, 1.2])).all()

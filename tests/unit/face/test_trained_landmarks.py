@@ -1,4 +1,4 @@
-"""The landmark network that ships, on a real photo it was not trained on."""
+"""The face reader that ships, on a real photo it was not trained on."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,14 @@ import torch
 from skimage.data import astronaut
 
 from fantasyid.core.imaging import to_tensor
+from fantasyid.evaluation.shape_measures import coefficients
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.pose import estimate_poses
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
+from tests.unit.face.faces import resized
 
 # MediaPipe 0.10.14 on the same photo, pixels: eye corners, nose tip, mouth corners, forehead, chin, irises.
 REFERENCE = {
@@ -32,7 +34,7 @@ FACE_HEIGHT = 106.0
 
 @pytest.fixture(scope="module")
 def reader() -> LandmarkReader:
-    return LandmarkReader(load_component(MINI_FOLDER, "landmark_model"))
+    return LandmarkReader(load_component(MINI_FOLDER, "face_reader_model"))
 
 
 def read(reader: LandmarkReader, photo: np.ndarray) -> torch.Tensor:
@@ -57,6 +59,30 @@ def test_mirrored_photo_gives_the_mirrored_pose(reader: LandmarkReader) -> None:
 
 
 def test_whole_reading_of_a_real_photo() -> None:
-    reading = FaceReader(load_component(MINI_FOLDER, "landmark_model")).read(astronaut())
+    reading = FaceReader(load_component(MINI_FOLDER, "face_reader_model")).read(astronaut())
+    assert reading.confidence > 0.9
     assert reading.head.error_cm < 0.3
     assert abs(reading.head.pose.yaw_deg) < 25
+
+
+def test_other_pictures_of_the_photo_show_the_same_head() -> None:
+    """Mirrored, half as large, brighter: the shape's coefficients point the same way."""
+    head = HeadModel.load()
+    reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"))
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+
+    def identity(photo: np.ndarray, is_mirrored: bool = False) -> torch.Tensor:
+        vertices = reader.read(np.ascontiguousarray(photo)).head.vertices
+        return coefficients(head, (vertices[head.mirror] * flip if is_mirrored else vertices)[None])[0]
+
+    photo = astronaut()
+    own = identity(photo)
+    brighter = (photo.astype(float) * 1.25).clip(0, 255).astype(np.uint8)
+    others = {
+        "mirrored": identity(photo[:, ::-1], is_mirrored=True),
+        "smaller": identity(resized(photo, 340)),
+        "brighter": identity(brighter),
+    }
+    for name, other in others.items():
+        assert torch.cosine_similarity(own, other, dim=0) > 0.9, name
+    assert own.norm() > 1

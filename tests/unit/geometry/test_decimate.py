@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from scipy.spatial import Delaunay
+from scipy.spatial import ConvexHull, Delaunay
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
-from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
+from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy, closest_points
 from fantasyid.geometry.head_model import PART_NAMES
 from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.topology import MeshTopology
@@ -84,6 +84,56 @@ def test_down_then_up_keeps_smooth_functions(sphere, hierarchy):
     assert error.max() < 0.25
     constant = np.ones((1026, 1))
     np.testing.assert_allclose(down_up(hierarchy, constant), constant, atol=1e-6)
+
+
+def ball(count):
+    """Points all over the unit sphere and their triangles, counter-clockwise from outside."""
+    height = 1 - (2 * np.arange(count) + 1) / count
+    angle = np.pi * (1 + 5**0.5) * np.arange(count)
+    ring = np.sqrt(1 - height**2)
+    points = np.stack([ring * np.cos(angle), ring * np.sin(angle), height], 1)
+    triangles = ConvexHull(points).simplices.astype(np.int64)
+    a, b, c = points[triangles].swapaxes(0, 1)
+    inward = np.einsum("td,td->t", np.cross(b - a, c - a), a) < 0
+    triangles[inward] = triangles[inward, ::-1]
+    return points, triangles
+
+
+def test_a_mesh_like_flame_goes_to_1256_and_314_vertices():
+    skull, skull_triangles = ball(4131)
+    kept = skull[:, 1] > np.sort(skull[:, 1])[199]  # open at the neck
+    skull_triangles = (np.cumsum(kept) - 1)[skull_triangles[kept[skull_triangles].all(1)]]
+    eye, eye_triangles = ball(546)
+    eyes = [1.2 * eye + np.array([side, 1, 8]) for side in (-3, 3)]
+    vertices = np.concatenate([skull[kept] * np.array([8, 11, 10]), *eyes])
+    topology = MeshTopology(np.concatenate([skull_triangles, eye_triangles + 3931, eye_triangles + 4477]), 5023)
+    built = build_hierarchy(vertices, topology, counts=(1256, 314), spiral_length=9)
+    assert built.num_vertices == (5023, 1256, 314)
+    assert [len(np.unique(level.components)) for level in built.topologies] == [3, 3, 3]
+    assert all(len(level.boundary_edges) > 8 for level in built.topologies)
+    error = np.linalg.norm(down_up(built, vertices) - vertices, axis=1)
+    assert error.mean() < 0.2  # cm, on a head 16 cm wide
+    assert error.max() < 1
+
+
+def test_nearest_place_is_found_among_all_triangles():
+    rng = np.random.RandomState(0)
+    mesh = MeshTopology(np.arange(60).reshape(20, 3), 60)
+    corners = rng.normal(size=(60, 3)) * np.repeat(rng.uniform(0.1, 3, 20), 3)[:, None]
+    points = rng.normal(size=(100, 3)) * 2
+    component = rng.randint(0, 20, 100)
+    index, weights = closest_points(points, component, corners, mesh)
+    assert (index // 3 == component[:, None]).all()
+    one_mesh = MeshTopology(np.concatenate([mesh.triangles, [[n, n + 3, n + 6] for n in range(0, 54, 3)]]), 60)
+    linked = one_mesh.components == one_mesh.components[0]
+    index, weights = closest_points(points, np.zeros(100, int), corners, one_mesh)
+    found = np.linalg.norm((corners[index] * weights[..., None]).sum(1) - points, axis=1)
+    assert linked.sum() == 60
+    samples = rng.dirichlet(np.ones(3), 400)
+    surface = np.einsum("sc,tcd->tsd", samples, corners[one_mesh.triangles]).reshape(-1, 3)
+    sampled = np.linalg.norm(points[:, None] - surface[None], axis=2).min(1)
+    assert (found <= sampled + 1e-9).all()
+    assert (sampled - found).max() < 0.5
 
 
 def test_saved_hierarchy_is_read_back(hierarchy, tmp_path):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from fantasyid.geometry.spirals import spiral_indices
+from fantasyid.geometry.spirals import released_spiral_indices, spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 
 
@@ -78,3 +78,35 @@ def test_packaged_spirals_do_not_depend_on_the_hash_seed():
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
+
+
+def test_released_spirals_run_clockwise_and_follow_the_last_triangle(grid):
+    vertices, topology = grid
+    spirals = released_spiral_indices(topology, vertices, 7)
+    centre = 14
+    offset = vertices[spirals[centre, 1:], :2] - vertices[centre, :2]
+    assert (np.diff(np.unwrap(np.arctan2(offset[:, 1], offset[:, 0]))) < 0).all()
+    last = topology.triangles[(topology.triangles == centre).any(axis=1)][-1].tolist()
+    assert spirals[centre, 1] == last[(last.index(centre) + 1) % 3]
+    # At a border the ring begins where no triangle follows counter-clockwise.
+    half_edges = {(a, b) for t in topology.triangles.tolist() for a, b in zip(t, t[1:] + t[:1], strict=True)}
+    for vertex in topology.boundary_edges[:, 0].tolist():
+        assert (vertex, spirals[vertex, 1]) not in half_edges
+
+
+def test_released_spirals_take_the_nearest_where_a_component_ends(octahedron):
+    two = MeshTopology(np.concatenate([octahedron.triangles, octahedron.triangles + 6]), 12)
+    positions = np.random.default_rng(0).normal(size=(12, 3))
+    spirals = released_spiral_indices(two, positions, 9)
+    distance = np.linalg.norm(positions[:, None] - positions, axis=-1)
+    assert (spirals == distance.argsort(axis=1)[:, :9]).all()
+
+
+@pytest.mark.parametrize(
+    "triangles",
+    [[[0, 1, 2], [0, 1, 3]], [[0, 1, 2], [0, 3, 4]]],
+    ids=["an edge with two triangles on one side", "two fans that meet in a vertex"],
+)
+def test_released_spirals_refuse_a_mesh_that_is_not_manifold(triangles):
+    with pytest.raises(ValueError, match="not manifold"):
+        released_spiral_indices(MeshTopology(np.array(triangles), 5), np.zeros((5, 3)), 3)

@@ -19,7 +19,13 @@ from tests.tiny import (
     tiny_transformer_inputs,
 )
 
-VARIANTS = [{}, {"use_layer_aware": False}, {"injection_interval": 2}, {"injection_dim": None, "injection_heads": None}]
+VARIANTS = [
+    {},
+    {"use_layer_aware": False},
+    {"injection_interval": 2},
+    {"injection_dim": None, "injection_heads": None},
+    {"injection_kind": "released", "use_layer_aware": False},
+]
 COGVIDEOX_5B_I2V = {
     "num_attention_heads": 48,
     "attention_head_dim": 64,
@@ -205,6 +211,11 @@ def test_from_base_refuses_foreign_weights() -> None:
     base.foreign = torch.nn.Linear(2, 2)
     with pytest.raises(CorruptWeightsError, match=r"foreign\.weight"):
         FantasyIDTransformer3DModel.from_base(base, **IDENTITY_CONFIG)
+
+
+def test_the_released_injection_has_no_layer_aware_feature() -> None:
+    with pytest.raises(ValueError, match="use_layer_aware=False"):
+        tiny_transformer(injection_kind="released")
 
 
 def test_refuses_identity_twice_or_without_injection(inputs, identity) -> None:

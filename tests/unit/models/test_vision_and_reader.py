@@ -1,11 +1,15 @@
-"""The face vision net and the landmark net."""
+"""The face vision net and the face reader."""
+
+from dataclasses import fields
 
 import pytest
 import torch
 
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceCropReading, FaceReaderModel
 from fantasyid.models.vision import FaceVisionModel
-from tests.tiny import noise, tiny_face_vision, tiny_landmark_model
+from tests.tiny import noise, tiny_face_reader_model, tiny_face_vision
+
+READING = [field.name for field in fields(FaceCropReading)]
 
 
 def test_vision_shapes_and_unit_embedding() -> None:
@@ -42,53 +46,71 @@ def test_vision_rejects_a_patch_size_that_is_no_power_of_two() -> None:
 
 
 def test_landmarks_start_at_the_mean_face() -> None:
-    model = tiny_landmark_model()
+    model = tiny_face_reader_model()
     images = noise(2, 3, 32, 32)
-    offsets = model(images)
+    before = images.clone()
+    offsets = model(images).landmarks
     assert offsets.shape == (2, 478, 3)
     model.mean_landmarks.fill_(0.5)
-    torch.testing.assert_close(model(images), offsets + 0.5)
+    torch.testing.assert_close(model(images).landmarks, offsets + 0.5)
+    assert torch.equal(images, before)
 
 
-def test_landmarks_do_not_depend_on_the_rest_of_the_batch() -> None:
-    model = tiny_landmark_model()
+def test_reading_shapes_and_units() -> None:
+    model = tiny_face_reader_model(identity_dim=7, expression_dim=5)
+    images = noise(2, 3, 32, 32)
+    reading = model(images)
+    assert reading.identity.shape == (2, 7)
+    assert reading.expression.shape == (2, 5)
+    assert reading.confidence.shape == (2,)
+    torch.nn.init.constant_(model.to_expression.bias, -3.0)
+    assert (model(images).expression > 0).all()
+    torch.nn.init.zeros_(model.to_pose.weight)
+    model.to_pose.bias.data = torch.tensor([1.0, -0.5, 0.25])
+    assert model(images).pose_deg.tolist() == [[20.0, -10.0, 5.0]] * 2
+
+
+def test_a_reading_does_not_depend_on_the_rest_of_the_batch() -> None:
+    model = tiny_face_reader_model()
     images = noise(3, 3, 32, 32)
-    torch.testing.assert_close(model.train()(images)[:1], model.eval()(images[:1]))
+    together, alone = model.train()(images), model.eval()(images[:1])
+    for name in READING:
+        torch.testing.assert_close(getattr(together, name)[:1], getattr(alone, name))
 
 
 def test_landmarks_depend_on_where_the_face_is() -> None:
-    model = tiny_landmark_model()
+    model = tiny_face_reader_model()
     images = torch.full((1, 3, 32, 32), -1.0)
     images[..., 4:12, 4:12] = noise(1, 3, 8, 8)
     moved = images.roll((16, 16), dims=(2, 3))
-    assert (model(moved) - model(images)).abs().max() > 1e-3
+    assert (model(moved).landmarks - model(images).landmarks).abs().max() > 1e-3
+    assert (model(moved).confidence - model(images).confidence).abs().max() > 1e-3
 
 
-def test_landmark_model_default_size() -> None:
+def test_face_reader_model_default_size() -> None:
     with torch.device("meta"):
-        model = FaceLandmarkModel()
-        assert model(torch.empty(2, 3, 128, 128)).shape == (2, 478, 3)
-    assert sum(p.numel() for p in model.parameters()) == 1_493_642
+        model = FaceReaderModel()
+        assert model(torch.empty(2, 3, 128, 128)).landmarks.shape == (2, 478, 3)
+    assert sum(p.numel() for p in model.parameters()) == 5_178_846
 
 
-@pytest.mark.parametrize("build", [tiny_face_vision, tiny_landmark_model])
+@pytest.mark.parametrize("build", [tiny_face_vision, tiny_face_reader_model])
 def test_every_parameter_gets_a_gradient(build) -> None:
     model = build()
     out = model(noise(2, 3, 32, 32))
-    loss = out.square().sum() if isinstance(out, torch.Tensor) else (out.tokens**3).sum() + (out.embedding**3).sum()
-    loss.backward()
+    sum((getattr(out, field.name) ** 3).sum() for field in fields(out)).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
 
 
-@pytest.mark.parametrize("build", [tiny_face_vision, tiny_landmark_model])
+@pytest.mark.parametrize("build", [tiny_face_vision, tiny_face_reader_model])
 def test_bfloat16(build) -> None:
     out = build().to(torch.bfloat16)(noise(2, 3, 32, 32).bfloat16())
-    out = out if isinstance(out, torch.Tensor) else out.embedding
-    assert out.dtype == torch.bfloat16
-    assert out.isfinite().all()
+    for field in fields(out):
+        assert getattr(out, field.name).dtype == torch.bfloat16
+        assert getattr(out, field.name).isfinite().all()
 
 
-@pytest.mark.parametrize("build", [tiny_face_vision, tiny_landmark_model])
+@pytest.mark.parametrize("build", [tiny_face_vision, tiny_face_reader_model])
 def test_save_and_load(build, tmp_path) -> None:
     model = build()
     if hasattr(model, "mean_landmarks"):

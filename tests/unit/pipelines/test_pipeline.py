@@ -228,11 +228,11 @@ def test_vertices_of_another_mesh_are_refused(pipeline: FantasyIDPipeline) -> No
 
 
 def test_without_identity_components_the_reference_still_works() -> None:
-    pipeline = tiny_pipeline(identity_encoder=None, face_vision=None, landmark_model=None)
+    pipeline = tiny_pipeline(identity_encoder=None, face_vision=None, face_reader_model=None)
     assert torch.isfinite(run(pipeline, use_identity_tokens=False)).all()
     with pytest.raises(MissingWeightsError, match="no identity_encoder and no face_vision; pass use_identity_tokens"):
         run(pipeline)
-    with pytest.raises(MissingWeightsError, match="no landmark_model"):
+    with pytest.raises(MissingWeightsError, match="no face_reader_model"):
         pipeline("smile", image=np.zeros((64, 64, 3), np.uint8), use_identity_tokens=False)
 
 
@@ -322,7 +322,7 @@ def test_a_callback_can_stop_early(pipeline: FantasyIDPipeline) -> None:
         ({"output_type": "gif"}, "'gif'; it can be pil, np, pt, latent"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, r"\['noise'\]"),
         ({"image": "photo.jpg"}, "image or identity_inputs"),
-        ({"identity_inputs": tiny_person(people=2)}, "2 people do not fit 1 videos"),
+        ({"identity_inputs": tiny_person(people=2)}, "2 people do not fit 1 prompts"),
         ({"latents": torch.zeros(1, 3, 4, 4, 5)}, "latents are"),
         ({"negative_prompt": "a", "negative_prompt_embeds": torch.zeros(1, 12, 20)}, "not both"),
         (
@@ -389,10 +389,10 @@ def test_a_name_is_looked_up_on_the_hub_and_else_refused(tmp_path: Path) -> None
 
 
 def test_save_and_load_without_optional_components(tmp_path: Path) -> None:
-    tiny_pipeline(identity_encoder=None, face_vision=None, landmark_model=None).save_pretrained(tmp_path)
+    tiny_pipeline(identity_encoder=None, face_vision=None, face_reader_model=None).save_pretrained(tmp_path)
     loaded = FantasyIDPipeline.from_pretrained(tmp_path)
     assert loaded.identity_encoder is None
-    assert loaded.landmark_model is None
+    assert loaded.face_reader_model is None
 
 
 def packed(folder: Path) -> FantasyIDPipeline:
@@ -430,8 +430,8 @@ def test_packed_folder_with_faults_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingWeightsError, match="face_vision"):
         load_builtin(tmp_path)
     (tmp_path / "face_vision").rename(tmp_path / "away")
-    (tmp_path / "landmark_model").rename(tmp_path / "face_vision")
-    with pytest.raises(CorruptWeightsError, match="holds a FaceLandmarkModel, not a FaceVisionModel"):
+    (tmp_path / "face_reader_model").rename(tmp_path / "face_vision")
+    with pytest.raises(CorruptWeightsError, match="holds a FaceReaderModel, not a FaceVisionModel"):
         load_builtin(tmp_path)
 
 

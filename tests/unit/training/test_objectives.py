@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import CANVAS, RigSet
-from fantasyid.face.align import reader_transform, restore_points
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.models.face_reader import FaceLandmarkModel
 from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
-from fantasyid.training.face import LandmarkObjective, VisionObjective, disturb, jitter, mean_landmarks
+from fantasyid.training.face import VisionObjective, disturb
 from fantasyid.training.vae import edge_loss
 from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
 from tests.tiny import BASE_CONFIG, noise, open_injection, seeded, tiny_identity_encoder, tiny_transformer
@@ -224,10 +222,9 @@ def clips(head: HeadModel) -> ClipPool:
     """Eight people, each a pattern of its own; only what the face objectives read is filled in."""
     patterns = nn.functional.interpolate(noise(8, 3, 4, 4).sigmoid(), size=(96, 96), mode="bilinear")
     pictures = (patterns * 255).byte().numpy()
-    landmarks = (faces(head) / 2 + torch.tensor([0.0, 4.0, 0.0])).half().expand(8, -1, -1).numpy()
     still = np.full((8, 3, 128, 128), 120, np.uint8)
     empty = np.zeros((8, 1))
-    return ClipPool(empty, pictures, pictures, pictures.copy(), still, landmarks, empty, [str(k) for k in range(8)])
+    return ClipPool(empty, pictures, pictures, pictures.copy(), still, empty, [str(k) for k in range(8)])
 
 
 @pytest.fixture(scope="module")
@@ -285,61 +282,6 @@ def test_the_vision_model_learns_from_its_objective(clips: ClipPool, rigs: RigSe
     model = seeded(FaceVisionModel, image_size=96, patch_size=32, width=32, num_layers=1, num_heads=2, embedding_dim=8)
     VisionObjective(clips, rigs, 8, np.random.default_rng(0))(model)["loss"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
-
-
-def test_mean_landmarks_are_those_of_the_photos(rigs: RigSet) -> None:
-    points = rigs.landmarks[:1] + torch.tensor([0.5, 0.5, 0.0])
-    mean = mean_landmarks(rigs)
-    assert torch.allclose(restore_points(mean[None], reader_transform(points[..., :2]), 1), points, atol=1e-3)
-    assert mean[:, :2].min() > 0
-    assert mean[:, :2].max() < 1
-
-
-def test_the_landmark_loss_is_the_error_in_percent(clips: ClipPool, rigs: RigSet) -> None:
-    """All faces are alike here, so the mean misses by the jitter alone."""
-
-    class Constant(nn.Module):
-        device = torch.device("cpu")
-
-        def forward(self, crop: Tensor) -> Tensor:
-            return (mean_landmarks(rigs) + self.shift).expand(len(crop), -1, -1)
-
-    torch.manual_seed(0)
-    model, goal = Constant(), LandmarkObjective(clips, rigs, 8, np.random.default_rng(0))
-    losses = {}
-    for name, shift in (("mean", (0.0, 0.0, 0.0)), ("aside", (0.5, 0.5, 0.0)), ("deep", (0.0, 0.0, 0.5))):
-        model.shift = torch.tensor(shift)
-        losses[name] = goal(model)
-    assert 0.2 < losses["mean"]["xy_percent"] < 8
-    assert abs(losses["aside"]["xy_percent"] - 50) < 8
-    assert abs(losses["aside"]["photo_percent"] - 50) < 8
-    assert abs(losses["deep"]["loss"] - losses["deep"]["xy_percent"] - 0.3 * 50) < 3
-
-
-def test_the_landmark_model_learns_from_its_objective(clips: ClipPool, rigs: RigSet) -> None:
-    model = seeded(FaceLandmarkModel, image_size=128, channels=(8, 16, 16), head_channels=8, head_width=32)
-    LandmarkObjective(clips, rigs, 8, np.random.default_rng(0))(model)["loss"].backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None]
-    assert silent == []
-
-
-def test_jitter_of_zero_is_none_and_more_is_a_similarity_of_its_strength() -> None:
-    affine = torch.tensor([[[50.0, -10.0, 30.0], [10.0, 50.0, 20.0]]]).expand(400, -1, -1)
-    assert torch.allclose(jitter(affine, 0.0, 0.0, 0.0), affine, atol=1e-4)
-    torch.manual_seed(0)
-    moved = jitter(affine, 0.1, 0.04, 10.0)
-    linear = moved[:, :, :2]
-    scale = linear.det().sqrt()
-    assert torch.allclose(linear.mT @ linear, (scale**2)[:, None, None] * torch.eye(2), rtol=1e-3, atol=0.5)
-    assert float((scale / scale.new_tensor(2600).sqrt()).log().std()) == pytest.approx(0.1, rel=0.15)
-    turn = torch.rad2deg(
-        torch.atan2(linear[:, 1, 0], linear[:, 0, 0]) - torch.atan2(torch.tensor(10.0), torch.tensor(50.0))
-    )
-    assert float(turn.std()) == pytest.approx(10, rel=0.15)
-    middle = moved @ torch.tensor([0.5, 0.5, 1.0])
-    side = 2600**0.5
-    assert (middle.std(0) / side - 0.04).abs().max() < 0.006
-    assert (middle.mean(0) - affine[0] @ torch.tensor([0.5, 0.5, 1.0])).abs().max() < 0.5
 
 
 def test_disturbed_pictures_stay_pictures() -> None:

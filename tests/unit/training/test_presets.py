@@ -9,12 +9,13 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.models.face_reader import FaceLandmarkModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.config import load_stage
-from fantasyid.training.face import LandmarkObjective, VisionObjective
+from fantasyid.training.face import VisionObjective
+from fantasyid.training.reader import ReaderObjective
 from fantasyid.training.vae import VaeObjective
 from fantasyid.training.video import VideoObjective
 
@@ -23,7 +24,8 @@ PRESETS = sorted(FOLDER.glob("*.yaml"))
 MODELS: dict[str, type[nn.Module]] = {
     "vae": AutoencoderKLCogVideoX,
     "vision": FaceVisionModel,
-    "landmarks": FaceLandmarkModel,
+    "decoder": AutoencoderKLCogVideoX,
+    "reader": FaceReaderModel,
     "stills": FantasyIDTransformer3DModel,
     "clips": FantasyIDTransformer3DModel,
     "identity": FantasyIDTransformer3DModel,
@@ -31,7 +33,8 @@ MODELS: dict[str, type[nn.Module]] = {
 OBJECTIVES: dict[str, type] = {
     "vae": VaeObjective,
     "vision": VisionObjective,
-    "landmarks": LandmarkObjective,
+    "decoder": VaeObjective,
+    "reader": ReaderObjective,
     "stills": VideoObjective,
     "clips": VideoObjective,
     "identity": VideoObjective,
@@ -86,6 +89,11 @@ def test_the_video_stages_share_their_base() -> None:
     assert stills == clips
     assert stills.items() <= identity.items()
     assert identity.keys() - stills.keys() == {"identity_token_dim", "injection_dim", "injection_heads"}
+
+
+def test_the_decoder_stage_goes_on_with_the_vae() -> None:
+    vae, decoder = (load_stage(FOLDER / f"mini-{name}.yaml").model for name in ("vae", "decoder"))
+    assert decoder.items() == {**vae, "scaling_factor": decoder["scaling_factor"]}.items()
 
 
 @pytest.mark.parametrize(

@@ -36,16 +36,29 @@ def main() -> None:
     parser.add_argument("--portraits", type=Path, required=True, help="manifest.csv, landmarks.npz, photos")
     parser.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
     parser.add_argument("--split", choices=("train", "val"), default="train", help="rows of the manifest to take")
+    parser.add_argument("--leave-out", type=Path, help="file of person ids, one a line, who are not taken")
+    parser.add_argument("--only", type=Path, help="file of person ids, one a line, who alone are taken")
     parser.add_argument("--limit", type=int, default=None, help="take only the first N photos")
     options = parser.parse_args()
-    left_out = prepare(options.portraits, options.out, options.split, options.limit)
+    left_out = prepare(options.portraits, options.out, options.split, options.limit, options.leave_out, options.only)
     print("left out:", dict(left_out) or "none")  # noqa: T201 - the command's result
 
 
-def prepare(portraits: Path, out: Path, split: str, limit: int | None = None) -> Counter[str]:
+def prepare(
+    portraits: Path,
+    out: Path,
+    split: str,
+    limit: int | None = None,
+    leave_out: Path | None = None,
+    only: Path | None = None,
+) -> Counter[str]:
     """Write the rigs of a split; returns how many photos were left out, by reason."""
+    unwanted = set() if leave_out is None else set(leave_out.read_text().split("\n"))
+    wanted = None if only is None else set(only.read_text().split("\n"))
     with (portraits / "manifest.csv").open(newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["split"] == split][:limit]
+        rows = [row for row in csv.DictReader(handle) if row["split"] == split]
+    rows = [row for row in rows if row["person"] not in unwanted and (wanted is None or row["person"] in wanted)]
+    rows = rows[:limit]
     with np.load(portraits / "landmarks.npz", allow_pickle=False) as archive:
         landmarks = dict(zip(archive["ids"].tolist(), archive["landmarks"], strict=True))
     head, segment = HeadModel.load(), _segmenter()

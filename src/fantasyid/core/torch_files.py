@@ -1,0 +1,31 @@
+"""Reading weights that others published with `torch.save`; nothing in such a file is executed."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fantasyid.core.errors import CorruptWeightsError
+
+
+def load_torch_file(path: Path) -> dict[str, Any]:
+    """Read weights by name.
+
+    Args:
+        path: An existing file.
+
+    Returns:
+        What was saved, on the CPU.
+
+    Raises:
+        CorruptWeightsError: It is damaged, holds anything but tensors and plain containers, or is no dictionary.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CorruptWeightsError(f"{path} is no readable PyTorch file ({reason}); download it again.") from error
+    if not isinstance(content, dict):
+        raise CorruptWeightsError(f"{path} holds a {type(content).__name__} and no weights by name.")
+    return content

@@ -1,0 +1,254 @@
+"""Numbers about recovered head shapes, each with its 95 % interval over people."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.evaluation.report import ReportLine
+from fantasyid.geometry.head_model import PART_NAMES, HeadModel
+
+_RESAMPLES = 1000
+_SCATTER_FLOOR = 0.05  # share of the mean variance: photos of 160 people do not settle every direction
+
+Counts = NDArray[np.int64]
+"""(P,) how often each person was drawn; all 1 for the value itself."""
+Statistic = Callable[[Counts], float | None]
+
+
+def shape_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Root mean square distance of corresponding vertices: how unlike two neutral heads are.
+
+    Nothing is aligned: neutral heads share one frame, and neither pose nor overall size is in them.
+
+    Args:
+        first: (A,N,3) cm.
+        second: (B,N,3) cm.
+
+    Returns:
+        (A,B) cm.
+    """
+    flat = first.flatten(1).double(), second.flatten(1).double()
+    # Not by matrix products, whose rounding makes 0 of small distances.
+    distance: Tensor = torch.cdist(*flat, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance / math.sqrt(first.shape[1])
+
+
+def face_vertices(head: HeadModel) -> Tensor:
+    """Which vertices the measures compare: (N,) bool, the skin of the face, which photos show."""
+    return head.parts == PART_NAMES.index("face")
+
+
+def head_hash(head: HeadModel) -> str:
+    """Names mean and identity basis: what coefficients and known heads depend on, beside the topology."""
+    return sha256(head.mean.numpy().tobytes() + head.identity_basis.numpy().tobytes()).hexdigest()
+
+
+def coefficients(head: HeadModel, vertices: Tensor) -> Tensor:
+    """Identity coefficients of neutral heads: their Euclidean distance weighs every mode of the basis alike.
+
+    Args:
+        head: The head model.
+        vertices: (B,N,3) cm, neutral.
+
+    Returns:
+        (B,K) in sigmas, by least squares.
+    """
+    offsets = (vertices - head.mean).flatten(1)
+    solution: Tensor = torch.linalg.lstsq(head.identity_basis.flatten(1).T, offsets.T).solution
+    return solution.T
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeSignature:
+    """A linear map of identity coefficients in which what one person's photos disagree about counts little.
+
+    Plain distances suffer twice: photos of one person disagree about a few modes most of all, and a cautious reading
+    lies nearer to the mean head, so that two cautious readings of two people are near each other. So the coefficients
+    are whitened by their scatter within people, and compared by their direction from the mean alone.
+
+    Attributes:
+        centre: (K,) mean of the readings.
+        whitening: (K,K).
+    """
+
+    centre: NDArray[np.float64]
+    whitening: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, identity: Tensor, person: NDArray[np.int64]) -> "ShapeSignature":
+        """Learn it from people whom no measure looks at.
+
+        Args:
+            identity: (A,K) coefficients.
+            person: (A,) person of each; pictures of people with a single one only enter the centre.
+        """
+        values = identity.double().numpy()
+        count = np.bincount(person)
+        means = np.stack([np.bincount(person, column) for column in values.T], 1) / np.maximum(count, 1)[:, None]
+        apart = values - means[person]
+        scatter = apart.T @ apart / (count[count > 0] - 1).sum()
+        floor = _SCATTER_FLOOR * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
+        return cls(values.mean(0), np.linalg.cholesky(np.linalg.inv(scatter + floor)))
+
+    def distance(self, identity: Tensor) -> Tensor:
+        """1 - cosine of all pairs, (A,K) -> (A,A), 0 to 2."""
+        flat = (identity.double().numpy() - self.centre) @ self.whitening
+        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        return torch.from_numpy(1 - unit @ unit.T)
+
+    def save(self, path: Path, head: HeadModel) -> None:
+        """Write an npz, with the name of the head model that the coefficients belong to."""
+        np.savez(path, centre=self.centre, whitening=self.whitening, head=np.array(head_hash(head)))
+
+    @classmethod
+    def load(cls, path: Path, head: HeadModel) -> "ShapeSignature":
+        """Read what `save` wrote.
+
+        Raises:
+            InvalidRequestError: The file is missing or damaged, or belongs to another head model.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                signature, made_with = cls(archive["centre"], archive["whitening"]), str(archive["head"])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise InvalidRequestError(
+                f"{path} does not hold a shape signature ({error}); run the step calibrate first."
+            ) from error
+        if made_with != head_hash(head):
+            raise InvalidRequestError(f"{path} belongs to another head model; run the step calibrate again.")
+        return signature
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Distances of pairs of pictures.
+
+    Attributes:
+        distance: (M,).
+        first: (M,) person of the first picture.
+        second: (M,) person of the second.
+    """
+
+    distance: NDArray[np.float64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, distance: Tensor, person: NDArray[np.int64]) -> "Pairs":
+        """All pairs of pictures.
+
+        Args:
+            distance: (A,A).
+            person: (A,) person of each picture.
+        """
+        row, column = np.triu_indices(len(person), 1)
+        return cls(distance.numpy().astype(np.float64)[row, column], person[row], person[column])
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Pairs":
+        """The pairs of a mask (M,)."""
+        return Pairs(self.distance[chosen], self.first[chosen], self.second[chosen])
+
+    @property
+    def same(self) -> NDArray[np.bool_]:
+        """(M,) whether both pictures show one person."""
+        return np.asarray(self.first == self.second)
+
+
+def area_under_curve(pairs: Pairs) -> Statistic:
+    """How often a pair of one person is nearer than a pair of two people (ties count half)."""
+    _, place = np.unique(pairs.distance, return_inverse=True)
+    same = pairs.same
+
+    def statistic(counts: Counts) -> float | None:
+        weight = counts[pairs.first] * np.where(same, 1, counts[pairs.second])
+        own, others = (np.bincount(place, weight * mask) for mask in (same, ~same))
+        if own.sum() == 0 or others.sum() == 0:
+            return None
+        farther = others.sum() - others.cumsum() + others / 2
+        return float((own * farther).sum() / (own.sum() * others.sum()))
+
+    return statistic
+
+
+def nearest_is_same(distance: Tensor, person: NDArray[np.int64]) -> Statistic:
+    """Share of pictures whose nearest other picture is of the same person, among the pictures that have one."""
+    away = distance.clone().fill_diagonal_(float("inf"))
+    hit = person[away.argmin(1).numpy()] == person
+    paired = np.bincount(person)[person] > 1
+    return mean_of(hit[paired].astype(np.float64), person[paired])
+
+
+def mean_of(values: NDArray[np.float64], person: NDArray[np.int64]) -> Statistic:
+    """Mean of values (M,) that belong to people (M,)."""
+
+    def statistic(counts: Counts) -> float | None:
+        weight = counts[person]
+        return float((weight * values).sum() / weight.sum()) if weight.sum() else None
+
+    return statistic
+
+
+def median_of(values: NDArray[np.float64], person: NDArray[np.int64]) -> Statistic:
+    """Median of values (M,) that belong to people (M,)."""
+
+    def statistic(counts: Counts) -> float | None:
+        repeated = np.repeat(values, counts[person])
+        return float(np.median(repeated)) if len(repeated) else None
+
+    return statistic
+
+
+def median_distance(pairs: Pairs) -> Statistic:
+    """Median distance of pairs of two people."""
+    different = pairs.where(~pairs.same)
+
+    def statistic(counts: Counts) -> float | None:
+        repeated = np.repeat(different.distance, counts[different.first] * counts[different.second])
+        return float(np.median(repeated)) if len(repeated) else None
+
+    return statistic
+
+
+def ratio_of(numerator: Statistic, denominator: Statistic) -> Statistic:
+    """Quotient of two statistics of the same people."""
+
+    def statistic(counts: Counts) -> float | None:
+        above, below = numerator(counts), denominator(counts)
+        return above / below if above is not None and below else None
+
+    return statistic
+
+
+def report_line(
+    name: str,
+    statistic: Statistic,
+    num_people: int,
+    bar: float | None = None,
+    direction: Literal["at least", "at most"] | None = None,
+) -> ReportLine:
+    """Evaluate a statistic and its interval: 1,000 bootstrap samples that draw people, not pictures.
+
+    Args:
+        name: Of the measure.
+        statistic: Over the people 0..P-1.
+        num_people: P.
+        bar: What it has to reach, if anything.
+        direction: Of the bar.
+    """
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, num_people, (_RESAMPLES, num_people))
+    resampled = [statistic(np.bincount(draw, minlength=num_people)) for draw in draws]
+    known = [value for value in resampled if value is not None]
+    low, high = np.percentile(known, [2.5, 97.5]) if known else (None, None)
+    value = statistic(np.ones(num_people, np.int64))
+    return ReportLine(name=name, value=value, low=low, high=high, bar=bar, direction=direction)

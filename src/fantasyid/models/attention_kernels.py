@@ -1,0 +1,144 @@
+"""Which attention kernels this machine has, and how diffusers' dispatcher reaches them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    _AttentionBackendRegistry,
+    _templated_context_parallel_attention,
+)
+from torch import Tensor, nn
+
+from fantasyid.core.errors import FantasyIDError, InvalidRequestError
+from fantasyid.core.optional import require
+from fantasyid.models.injection import IdentityAttention
+from fantasyid.models.joint_attention import JointAttnProcessor
+
+AttentionKernel = Literal["flash3", "cudnn", "native", "flash2", "efficient", "math"]
+"""Names of kernels, fastest first; `native` leaves the choice to PyTorch, which is among those after it."""
+
+_BACKENDS: Mapping[str, AttentionBackendName] = MappingProxyType(
+    {
+        "flash3": AttentionBackendName._FLASH_3,
+        "cudnn": AttentionBackendName._NATIVE_CUDNN,
+        "flash2": AttentionBackendName._NATIVE_FLASH,
+        "efficient": AttentionBackendName._NATIVE_EFFICIENT,
+        "math": AttentionBackendName._NATIVE_MATH,
+        "native": AttentionBackendName.NATIVE,
+    }
+)
+_OLDEST_GPU: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"flash3": (9, 0), "cudnn": (8, 0), "flash2": (8, 0), "efficient": (5, 0)}
+)
+
+
+def attention_problem(kernel: AttentionKernel, device: torch.device) -> str | None:
+    """Say why a kernel cannot be used on a device, and the remedy; None if it can."""
+    oldest = _OLDEST_GPU.get(kernel)
+    if oldest is None:
+        return None
+    if device.type != "cuda":
+        return f"Attention kernel {kernel!r} needs a CUDA device, not {device.type}; use 'native'."
+    found = torch.cuda.get_device_capability(device)
+    too_new = kernel == "flash3" and found[0] != oldest[0]
+    if found < oldest or too_new:
+        return (
+            f"Attention kernel {kernel!r} needs compute capability {oldest[0]}.{oldest[1]}"
+            f"{'' if kernel == 'flash3' else ' or higher'}, and this GPU has {found[0]}.{found[1]}; use 'auto'."
+        )
+    if kernel == "flash3":
+        try:
+            require("fa3_fwd_interface", "gpu", "compute attention with FlashAttention-3")
+        except FantasyIDError as error:
+            return str(error)
+    return None
+
+
+def available_attention(device: torch.device) -> tuple[AttentionKernel, ...]:
+    """Name the kernels usable on a device, fastest first."""
+    return tuple(kernel for kernel in get_args(AttentionKernel) if attention_problem(kernel, device) is None)
+
+
+def use_attention(
+    transformer: nn.Module, kernel: AttentionKernel | Literal["auto"], device: torch.device | None = None
+) -> AttentionKernel:
+    """Make the transformer's own attention and its identity attention use one kernel.
+
+    Args:
+        transformer: A FantasyID transformer.
+        kernel: The kernel, or `"auto"` for the fastest there is.
+        device: Where the transformer will run; where it is, if not given.
+
+    Returns:
+        The kernel in use.
+
+    Raises:
+        InvalidRequestError: The kernel cannot be used here; the message says why.
+    """
+    device = device or next(transformer.parameters()).device
+    if kernel == "auto":
+        kernel = available_attention(device)[0]
+    problem = attention_problem(kernel, device)
+    if problem is not None:
+        raise InvalidRequestError(problem)
+    if kernel == "flash3":
+        _register_flash_attention_3()
+    for module in transformer.modules():
+        if isinstance(module, IdentityAttention):
+            module.attention_backend = _BACKENDS[kernel]
+        processor = getattr(module, "processor", None)
+        if isinstance(processor, JointAttnProcessor):
+            processor._attention_backend = _BACKENDS[kernel]
+    return kernel
+
+
+def _register_flash_attention_3() -> None:
+    """Put the fa3-fwd package's kernel where diffusers keeps FlashAttention-3.
+
+    Diffusers looks for a module that only a build from source installs, and its entry has no context parallelism.
+    """
+    require("fa3_fwd_interface", "gpu", "compute attention with FlashAttention-3")
+    if _AttentionBackendRegistry._backends[AttentionBackendName._FLASH_3] is not _flash_attention_3:
+        _AttentionBackendRegistry.register(AttentionBackendName._FLASH_3, supports_context_parallel=True)(
+            _flash_attention_3
+        )
+
+
+def _flash_attention_3(
+    query: Tensor, key: Tensor, value: Tensor, scale: float | None = None, _parallel_config: Any = None
+) -> Tensor:
+    if _parallel_config is None:
+        out: Tensor = _flash_attention_3_forward(None, query, key, value, scale=scale)
+        return out
+    out = _templated_context_parallel_attention(
+        query,
+        key,
+        value,
+        scale=scale,
+        forward_op=_flash_attention_3_forward,
+        backward_op=None,
+        _parallel_config=_parallel_config,
+    )
+    return out
+
+
+def _flash_attention_3_forward(
+    ctx: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    return_lse: bool = False,
+    _save_ctx: bool = False,
+    _parallel_config: Any = None,
+) -> Any:
+    """Attend as diffusers' context parallelism calls a kernel: (B, S, heads, head_dim), lse (B, S, heads)."""
+    out, lse, *_ = torch.ops.fa3_fwd._flash_attn_forward(query, key, value, softmax_scale=scale)
+    return (out, lse.transpose(1, 2)) if return_lse else out
