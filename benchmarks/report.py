@@ -52,9 +52,10 @@ in `benchmarks/results/`. All networks have their true sizes (CogVideoX-5B-I2V: 
 injection) and random weights, in bfloat16; a step denoises both branches of guidance of 49 frames of 480x720. Times are
 medians of single steps between CUDA events after warm-up, all of one table from one run on one machine.
 
-Exact means: compiled blocks, the fastest attention kernel (named in the JSON) and one product for query, key and value,
-nothing approximated; fp8 has float8 linear layers besides. The relative error is that of a step's output against the
-same network with nothing switched on, on the same inputs; see "Rounding" for how far that one is from float32. The
+Exact means: compiled blocks, the fastest attention kernel (named in the JSON) and one product for query, key and
+value, nothing approximated; fp8 has float8 linear layers besides. The relative error is that of a step's output
+against the same network with nothing switched on, on the same inputs, both in bfloat16: random weights and guidance
+amplify rounding. "Taken from the GPU" includes what PyTorch's allocator keeps for reuse while the card has room. The
 authors' code is not part of this repository: it was timed in the same run from outside it.
 """
 
@@ -201,7 +202,7 @@ def _plot(rows: Rows, path: Path) -> None:
     axes.bar_label(bars, [f"{value:.2f} s" for value in seconds], padding=3)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * max(seconds))
-    axes.set_xlabel("seconds per denoising step: 49 frames of 480x720, guidance, bfloat16")
+    axes.set_xlabel("seconds per step, 49 x 480 x 720, bfloat16")
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -37,7 +37,7 @@ def estimate_poses(head: HeadModel, landmarks: Tensor) -> tuple[HeadPose, ...]:
     moved_cm = head.expression_basis[:, vertices].norm(dim=-1).amax(dim=0)
     weights = 1 / (head.landmark_spread[known].square() + moved_cm.square())
     weights = (weights / weights.sum())[:, None]
-    model = head.mean[vertices]
+    model = head.mean[vertices] + head.landmark_offset[known]
     model = model - (weights * model).sum(dim=0)
     # Pictures have y down and z away from the viewer; turned half around the x axis they are in head space.
     seen = landmarks[:, known] * landmarks.new_tensor([1, -1, -1])
@@ -63,7 +63,7 @@ def pose_from_five_landmarks(head: HeadModel, points: Tensor) -> tuple[HeadPose,
     Returns:
         A pose for each.
     """
-    model = five_points(head.mean[head.landmarks478][None])[0].to(points)
+    model = five_points((head.mean[head.landmarks478] + head.landmark_offset)[None])[0].to(points)
     # Pictures have y down.
     seen = (points - points.mean(dim=1, keepdim=True)) * points.new_tensor([1, -1])
     camera = (torch.linalg.pinv(model - model.mean(dim=0)) @ seen).transpose(1, 2)

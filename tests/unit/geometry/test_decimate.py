@@ -182,4 +182,4 @@ def test_packaged_hierarchy_fits_the_packaged_head(head):
     assert len(np.unique(packaged.topologies[2].components)) == len(np.unique(head.topology.components)) == 6
     mean = head.mean.numpy()
     error = np.linalg.norm(down_up(packaged, mean) - mean, axis=1)
-    assert error[head.parts.numpy() == 0].mean() < 0.08
+    assert error[head.parts.numpy() == 0].mean() < 0.09

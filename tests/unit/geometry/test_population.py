@@ -49,7 +49,7 @@ def test_the_mean_head_is_the_mean_of_the_people(prior: HeadModel, truth: torch.
     middle = torch.where(symmetric, truth.mean(0), 0.0)
     wanted = prior.shape(middle[None], torch.zeros(1, 52))[0, face]
     before = (prior.mean[face] - wanted).norm(dim=1).mean()
-    assert (estimated.mean[face] - wanted).norm(dim=1).mean() < 0.6 * before
+    assert (estimated.mean[face] - wanted).norm(dim=1).mean() < 0.75 * before
 
 
 def test_the_strongest_mode_is_how_the_people_differ_most(prior: HeadModel, estimated: HeadModel) -> None:
