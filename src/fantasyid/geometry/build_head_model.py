@@ -3,7 +3,7 @@
     python -m fantasyid.geometry.build_head_model --portraits DIR --leave-out configs/eval/shape-people.txt \
         --out src/fantasyid/weights/head_model.npz
 
-Needs the extra `build` (anny, mediapipe); takes about 45 seconds on one core, and about eight minutes more for the portraits;
+Needs the extra `build` (anny, mediapipe); takes about 45 seconds on one core, and eight minutes more for the portraits;
 the same files every time. DIR holds `manifest.csv` and `landmarks.npz`, as for `data.repose.prepare`.
 
 Identity: adults of every mix of race, sex, age, muscle and weight, plus every local shape target with its own small
