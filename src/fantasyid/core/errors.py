@@ -54,4 +54,4 @@ class CorruptWeightsError(FantasyIDError):
 
 
 class TopologyMismatchError(FantasyIDError):
-    """Vertices of one mesh were given to a model trained on another."""
+    """Vertices or coefficients of one head model were given to what was made for another."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile
@@ -46,11 +45,6 @@ def shape_distance(first: Tensor, second: Tensor) -> Tensor:
 def face_vertices(head: HeadModel) -> Tensor:
     """Which vertices the measures compare: (N,) bool, the skin of the face, which photos show."""
     return head.parts == PART_NAMES.index("face")
-
-
-def head_hash(head: HeadModel) -> str:
-    """Names mean and identity basis: what coefficients and known heads depend on, beside the topology."""
-    return sha256(head.mean.numpy().tobytes() + head.identity_basis.numpy().tobytes()).hexdigest()
 
 
 def coefficients(head: HeadModel, vertices: Tensor) -> Tensor:
@@ -108,7 +102,7 @@ class ShapeSignature:
 
     def save(self, path: Path, head: HeadModel) -> None:
         """Write an npz, with the name of the head model that the coefficients belong to."""
-        np.savez(path, centre=self.centre, whitening=self.whitening, head=np.array(head_hash(head)))
+        np.savez(path, centre=self.centre, whitening=self.whitening, head=np.array(head.coefficients_hash))
 
     @classmethod
     def load(cls, path: Path, head: HeadModel) -> "ShapeSignature":
@@ -124,7 +118,7 @@ class ShapeSignature:
             raise InvalidRequestError(
                 f"{path} does not hold a shape signature ({error}); run the step calibrate first."
             ) from error
-        if made_with != head_hash(head):
+        if made_with != head.coefficients_hash:
             raise InvalidRequestError(f"{path} belongs to another head model; run the step calibrate again.")
         return signature
 

@@ -20,7 +20,6 @@ from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
-from fantasyid.evaluation.shape_measures import head_hash
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import euler_degrees, rotation_matrix
 
@@ -84,7 +83,7 @@ class KnownRenders:
             raise InvalidRequestError(
                 f"{path} does not hold renders ({error}); make them with: python -m fantasyid.evaluation.shape render"
             ) from error
-        if str(renders.head) != head_hash(head):
+        if str(renders.head) != head.coefficients_hash:
             raise InvalidRequestError(f"{path} was made with another head model; make it again with the step render.")
         return renders
 
@@ -124,7 +123,7 @@ def make_renders(rig_files: Sequence[Path], people: Sequence[str]) -> KnownRende
         angles_deg=np.concatenate([angles for _, _, angles in parts]),
         vertices=vertices.numpy(),
         names=np.array(chosen),
-        head=np.array(head_hash(layers.head)),
+        head=np.array(layers.head.coefficients_hash),
     )
 
 

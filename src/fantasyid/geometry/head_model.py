@@ -95,6 +95,12 @@ class HeadModel:
         """Connectivity, whose `.hash` names this mesh."""
         return MeshTopology(self.triangles.cpu().numpy(), len(self.mean))
 
+    @property
+    def coefficients_hash(self) -> str:
+        """Names mean and identity basis, which identity coefficients and known heads depend on beside the topology."""
+        arrays = (self.mean.cpu().numpy(), self.identity_basis.cpu().numpy())
+        return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
     def shape(self, identity: Tensor, expression: Tensor) -> Tensor:
         """Vertices of heads.
 

@@ -85,7 +85,7 @@ def layers() -> HeadLayers:
 @pytest.fixture(scope="session")
 def rigs_path(layers: HeadLayers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rigs") / "rigs.npz"
-    _save(path, [_photo(layers.head, place) for place in range(len(PEOPLE))])
+    _save(path, [_photo(layers.head, place) for place in range(len(PEOPLE))], layers.head)
     return path
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fantasyid.core.errors import TopologyMismatchError
 from fantasyid.data.repose.mixing import mix
 from fantasyid.data.repose.render import Rendering, Scene, render
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, HeadLayers, RigSet, blur
@@ -265,3 +266,10 @@ def test_a_file_of_someone_else_is_not_read_as_pickle(tmp_path: Path, layers: He
     np.savez(tmp_path / "rigs.npz", image=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
         RigSet.load(tmp_path / "rigs.npz", layers)
+
+
+def test_rigs_of_another_head_model_are_refused(rigs_path: Path, layers: HeadLayers) -> None:
+    """Their coefficients would mean other heads, and nothing else would tell."""
+    other = replace(layers, head=replace(layers.head, mean=layers.head.mean + 0.01))
+    with pytest.raises(TopologyMismatchError, match="another head model"):
+        RigSet.load(rigs_path, other)

@@ -160,7 +160,7 @@ def nose_from_middle(frame: np.ndarray) -> float:
 
 def test_renders_show_the_known_pose(tmp_path: Path, head: HeadModel) -> None:
     """A photo drawn from the head model, turned by 8 degrees, with a blue nose tip to follow."""
-    _save(tmp_path / "rigs.npz", [_photo(head, 1)])
+    _save(tmp_path / "rigs.npz", [_photo(head, 1)], head)
     made = make_renders([tmp_path / "rigs.npz"], ["missing", "drawn1"])
     made.save(tmp_path / "renders.npz")
     renders = KnownRenders.load(tmp_path / "renders.npz", head)

@@ -13,7 +13,7 @@ from fantasyid.face.align import READER_SCALE, reader_transform, restore_points
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import rotation_matrix
 from fantasyid.models.face_reader import FaceCropReading, FaceReaderModel
-from fantasyid.training.reader import ReaderObjective, _Crops, _join, mean_landmarks
+from fantasyid.training.reader import ReaderObjective, _Crops, _join, degrade, mean_landmarks
 from tests.tiny import noise, seeded
 
 PEOPLE, BATCH = 9, 16
@@ -224,3 +224,16 @@ def test_mean_landmarks_are_those_of_the_photos(rigs: RigSet) -> None:
     assert torch.allclose(restore_points(mean[None], reader_transform(points[..., :2]), 1), points, atol=1e-3)
     assert mean[:, :2].min() > 0
     assert mean[:, :2].max() < 1
+
+
+def test_degraded_pictures_stay_pictures_and_some_stay_as_they_are() -> None:
+    torch.manual_seed(0)
+    pictures = noise(64, 3, 32, 32).sigmoid()
+    out = degrade(pictures, np.random.default_rng(0))
+    assert out.shape == pictures.shape
+    assert out.min() >= 0
+    assert out.max() <= 1
+    changed = (out - pictures).abs().flatten(1).amax(1) > 1e-6
+    assert 0.4 < changed.float().mean() < 0.9
+    covered = (out == out.roll(1, -1)).all(1).float().mean((1, 2)) > 0.005  # a patch of one colour
+    assert 0.1 < covered.float().mean() < 0.4

@@ -86,7 +86,7 @@ def prepare(
             arrays = {name: np.asarray(value, np.float32) for name, value in fitted.items()}
             other = len(photos) + (len(kept) - 1 - 2 * place)
             photos.append(theirs[k] | arrays | {"person": person, "other": other})
-    _save(out, photos)
+    _save(out, photos, head)
     return +left_out
 
 
@@ -135,7 +135,7 @@ def _weight(row: dict[str, str]) -> float:
     return varied * (2.5 if row["tier"] == "1" else 1.0) * (2.5 if row["sex"] == "female" else 1.0)
 
 
-def _save(out: Path, photos: list[dict[str, Any]]) -> None:
+def _save(out: Path, photos: list[dict[str, Any]], head: HeadModel) -> None:
     fields: dict[str, Any] = {}  # of arrays; a narrower type does not pass through savez
     for name, suffix, quality in (("image", ".jpg", 93), ("alpha", ".png", 9), ("backdrop", ".jpg", 90)):
         parameter = cv2.IMWRITE_JPEG_QUALITY if suffix == ".jpg" else cv2.IMWRITE_PNG_COMPRESSION
@@ -150,6 +150,7 @@ def _save(out: Path, photos: list[dict[str, Any]]) -> None:
     fields["sex"] = np.array([_SEX[photo["row"]["sex"]] for photo in photos])
     fields["decade"] = np.array([int(photo["row"]["age_decade"] or 0) for photo in photos])
     fields["weight"] = np.array([_weight(photo["row"]) for photo in photos], np.float32)
+    fields["head"] = np.array(head.coefficients_hash)
     fields["ids"] = np.array([photo["row"]["id"] for photo in photos])
     partial = out.with_name(f".{out.name}.partial.npz")
     np.savez(partial, **fields)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fantasyid.core.errors import TopologyMismatchError
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
 from fantasyid.geometry.projection import project_camera
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
@@ -138,12 +139,21 @@ class RigSet:
 
     @classmethod
     def load(cls, path: Path, layers: HeadLayers) -> "RigSet":
-        """Read the file of `repose.prepare` to the device of `layers` and derive the depth grids there."""
+        """Read the file of `repose.prepare` to the device of `layers` and derive the depth grids there.
+
+        Raises:
+            TopologyMismatchError: The heads were fitted with another head model.
+        """
         import cv2
 
         device = layers.head.mean.device
         with np.load(path, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files}
+        if str(fields.pop("head", "")) != layers.head.coefficients_hash:
+            raise TopologyMismatchError(
+                f"The heads in {path} were fitted with another head model; make the file again with "
+                "python -m fantasyid.data.repose.prepare."
+            )
 
         def pictures(name: str, flag: int) -> Tensor:
             data, ends = fields.pop(name), fields.pop(f"{name}_end")
