@@ -42,7 +42,7 @@ def test_python_makes_a_video_in_at_most_six_lines(tmp_path: Path, monkeypatch: 
 def test_commands_and_their_options_exist() -> None:
     lines = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
     commands = [words[1:] for words in lines if words[:1] == ["fantasyid"]]
-    assert {words[0] for words in commands} == {"generate", "evaluate", "doctor"}
+    assert {words[0] for words in commands} == {"generate", "evaluate", "doctor", "face", "edit", "convert"}
     for words in commands:
         command = get_command(app)
         while words and words[0] in getattr(command, "commands", {}):
