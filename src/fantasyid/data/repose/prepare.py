@@ -26,7 +26,7 @@ from fantasyid.geometry.fitting import fit_landmarks
 from fantasyid.geometry.head_model import HeadModel
 
 MAX_YAW_DEG = 25.0
-MAX_FIT_ERROR_CM = 0.26
+MAX_FIT_ERROR_CM = 0.15
 _SEX = {"": 0, "female": 1, "male": 2}
 
 
