@@ -23,13 +23,6 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
-    Image.fromarray(astronaut()).save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def inspected(photo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inspected") / "reading"
     result = run("face", "inspect", photo, "--out", folder)

@@ -10,7 +10,6 @@ import pytest
 import torch
 import typer
 from PIL import Image
-from skimage.data import astronaut
 from torch import nn
 from typer.testing import CliRunner, Result
 
@@ -63,13 +62,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     pipeline.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
-    Image.fromarray(astronaut()).save(path)
-    return path
 
 
 def generate(photo: Path, out: Path, model: Path | str, *options: str, prompt: str = PROMPT) -> Result:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.data import astronaut
 from typer.testing import CliRunner
 
 from fantasyid.cli.main import app
@@ -19,13 +18,6 @@ from fantasyid.pipelines.builtin import MINI_FOLDER
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "A woman smiles and turns the head to the left, in front of a plain blue background."
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
-    Image.fromarray(astronaut()).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

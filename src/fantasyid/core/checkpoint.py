@@ -66,6 +66,24 @@ class PackedManifest(BaseModel):
     """Every tensor of the model's state."""
 
 
+def fill_network(network: torch.nn.Module, state: Mapping[str, torch.Tensor], mismatch: str) -> None:
+    """Give an empty network its weights, all of them and no others, and make it ready to be used.
+
+    Args:
+        network: Without weights, as `accelerate.init_empty_weights` makes it; evaluated and frozen afterwards.
+        state: The weights; they are taken as they are, not copied.
+        mismatch: What to tell where they do not fit.
+
+    Raises:
+        CorruptWeightsError: A tensor is missing, unknown, or of another shape.
+    """
+    try:
+        network.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise CorruptWeightsError(f"{mismatch}: {error}") from error
+    network.eval().requires_grad_(False)
+
+
 def save_packed(
     model_state: Mapping[str, torch.Tensor],
     folder: Path | str,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.data.repose.views import ViewSampler
-from fantasyid.face.align import READER_SIZE, jitter, reader_transform, tilt_deg, transform_points, warp
+from fantasyid.face.align import READER_SIZE, jittered_reader_transform, tilt_deg, transform_points, warp
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import euler_degrees, rotation_matrix
 
@@ -65,10 +65,7 @@ def crop_views(layers: HeadLayers, rigs: RigSet, scene: Scene) -> FaceViews:
     drawn = render(layers, rigs, scene, size=_FRAME_SIZE, supersample=1)
     people, views = drawn.frames.shape[:2]
     landmarks = drawn.landmarks.flatten(0, 1)
-    exact = reader_transform(landmarks[..., :2])
-    # Half as after the detector's box, half as after the reader's own first pass.
-    rough, fine = jitter(exact, 0.1, 0.04, 10.0), jitter(exact, 0.03, 0.012, 2.5)
-    affine = torch.where(torch.rand(len(exact), 1, 1, device=exact.device) < 0.5, rough, fine)
+    affine = jittered_reader_transform(landmarks[..., :2])
     crops = warp(drawn.frames.flatten(0, 1), affine, READER_SIZE)
     turn = rotation_matrix(*scene.angles_deg.flatten(0, 1).unbind(-1))
     rotation = turn @ rigs.rotation[scene.rig].repeat_interleave(views, 0)

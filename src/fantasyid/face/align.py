@@ -184,6 +184,20 @@ def jitter(affine: Tensor, scale: float, shift: float, roll_deg: float) -> Tenso
     return torch.cat([linear @ turn, affine[:, :, 2:] + linear @ offset], -1)
 
 
+def jittered_reader_transform(landmarks: Tensor) -> Tensor:
+    """Crops as the face reader meets them: half as after a detector's box, half as after its own first pass.
+
+    Args:
+        landmarks: (B,478,2) pixels.
+
+    Returns:
+        Affine (B,2,3), `reader_transform` disturbed at random.
+    """
+    exact = reader_transform(landmarks)
+    rough, fine = jitter(exact, 0.1, 0.04, 10.0), jitter(exact, 0.03, 0.012, 2.5)
+    return torch.where(torch.rand(len(exact), 1, 1, device=exact.device) < 0.5, rough, fine)
+
+
 def tilt_deg(affine: Tensor) -> Tensor:
     """How far crops (B,2,3) are turned clockwise against the photo, (B,) degrees; their content turns the other way."""
     return torch.rad2deg(torch.atan2(affine[:, 1, 0], affine[:, 0, 0]))

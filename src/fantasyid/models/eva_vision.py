@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from fantasyid.core.errors import CorruptWeightsError
+from fantasyid.core.checkpoint import fill_network
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -194,11 +194,7 @@ class EvaVisionModel(ModelMixin, ConfigMixin):
             for old, new in _RENAMED.items():
                 name = name.replace(old, new)
             kept[name] = tensor
-        try:
-            model.load_state_dict(kept, strict=True, assign=True)
-        except RuntimeError as error:
-            raise CorruptWeightsError(f"The checkpoint's visual tower is not this EVA02-CLIP: {error}") from error
-        model.eval().requires_grad_(False)
+        fill_network(model, kept, "The checkpoint's visual tower is not this EVA02-CLIP")
         return model
 
     def forward(self, images: Tensor) -> EvaVisionOutput:

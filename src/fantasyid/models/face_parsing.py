@@ -9,7 +9,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from fantasyid.core.errors import CorruptWeightsError
+from fantasyid.core.checkpoint import fill_network
 
 PART_NAMES = (
     *("background", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "glasses", "left_ear", "right_ear"),
@@ -195,11 +195,7 @@ class FaceParsingModel(ModelMixin, ConfigMixin):
             for old, new in _RENAMED.items():
                 name = name.replace(old, new)
             kept[name] = tensor
-        try:
-            model.load_state_dict(kept, strict=True, assign=True)
-        except RuntimeError as error:
-            raise CorruptWeightsError(f"The checkpoint is not this BiSeNet: {error}") from error
-        model.eval().requires_grad_(False)
+        fill_network(model, kept, "The checkpoint is not this BiSeNet")
         return model
 
     def forward(self, images: Tensor) -> Tensor:

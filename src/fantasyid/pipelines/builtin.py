@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.conditioning.text import load_text_encoder
-from fantasyid.core.checkpoint import PackedManifest, Storage, load_packed, save_packed, verify_packed
+from fantasyid.core.checkpoint import PackedManifest, Storage, fill_network, load_packed, save_packed, verify_packed
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
@@ -134,11 +134,8 @@ def load_component(folder: Path, name: str, dtype: torch.dtype = torch.float32) 
     state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in packed.items()}
     with init_empty_weights(include_buffers=False):
         model = model_class.from_config(manifest.config)
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise CorruptWeightsError(f"The weights {folder / name} do not fit their class: {error}") from error
-    return model.eval().requires_grad_(False)
+    fill_network(model, state, f"The weights {folder / name} do not fit their class")
+    return model
 
 
 def _load_settings(folder: Path) -> PipelineSettings:

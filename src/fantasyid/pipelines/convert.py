@@ -7,7 +7,6 @@ Layout of theirs, as their README downloads it: `transformer_ema` or `transforme
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import tempfile
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
+from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 from fantasyid.geometry.transform_pickle import TransformPickle, load_transform_pickle
@@ -297,13 +297,12 @@ def _check_space(source: Path, transformer: Path, parent: Path) -> None:
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     """All weights of the transformer's folder; files take precedence as in the authors' code."""
     pickled, single = folder / "diffusion_pytorch_model.bin", folder / "diffusion_pytorch_model.safetensors"
+    if pickled.is_file():
+        return load_torch_file(pickled)
     try:
-        if pickled.is_file():
-            weights: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
-            return weights
         files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
         return {name: tensor for file in files for name, tensor in load_file(file).items()}
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (SafetensorError, RuntimeError, EOFError) as error:
         raise CorruptWeightsError(f"A weights file of {folder} is damaged ({error}); download it again.") from error
 
 

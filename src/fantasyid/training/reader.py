@@ -1,6 +1,7 @@
 """Reading a face: the objective of the face reader (paper 3.3, in the role of DECA's encoder)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from fantasyid.data.face_views import FaceViews
 from fantasyid.data.repose.rig import CANVAS, RigSet
 from fantasyid.face.align import (
     READER_SIZE,
-    jitter,
+    jittered_reader_transform,
     reader_transform,
     square_transform,
     tilt_deg,
@@ -96,9 +97,9 @@ class ReaderObjective:
         difference = (reading.landmarks[:faces].float() - crops.landmarks).abs()
         flat, depth = difference[..., :2].mean(), difference[..., 2].mean()
         offset = reading.identity[:faces].float() - crops.identity
-        identity_cm = _length_cm(offset, self.head.identity_basis, self.head)
+        identity_cm = _length_cm(offset, self._identity_gram)
         expression = reading.expression[:faces].float() - crops.expression
-        expression_cm = _length_cm(expression, self.head.expression_basis, self.head)
+        expression_cm = _length_cm(expression, self._expression_gram)
         angles = F.smooth_l1_loss(reading.pose_deg[:faces].float() / 10, crops.pose_deg / 10, reduction="none").mean(-1)
         contrast, rank1 = self._contrast(reading.identity[:faces].float(), crops.identity)
         is_face = torch.arange(len(pictures), device=model.device) < faces
@@ -124,10 +125,18 @@ class ReaderObjective:
             "confidence": confidence,
         }
 
+    @cached_property
+    def _identity_gram(self) -> Tensor:
+        return _gram(self.head.identity_basis, self.head)
+
+    @cached_property
+    def _expression_gram(self) -> Tensor:
+        return _gram(self.head.expression_basis, self.head)
+
     def _contrast(self, identity: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """InfoNCE between the halves of (B, K) coefficients, and how often the nearest is the same person."""
         first, second = F.normalize(identity, dim=-1).chunk(2)
-        in_cm = torch.linalg.cholesky(_gram(self.head.identity_basis, self.head))
+        in_cm = torch.linalg.cholesky(self._identity_gram)
         placed = identity @ in_cm
         distance = torch.cdist(placed[: len(first)], placed[len(first) :])
         label = torch.arange(len(first), device=identity.device)
@@ -171,9 +180,7 @@ class ReaderObjective:
         photo = torch.from_numpy(first).to(device)
         photo = torch.cat([photo, rigs.other[photo]])
         points = rigs.landmarks[photo] + rigs.landmarks.new_tensor([0.5, 0.5, 0.0])
-        exact = reader_transform(points[..., :2])
-        rough, fine = jitter(exact, 0.1, 0.04, 10.0), jitter(exact, 0.03, 0.012, 2.5)
-        affine = torch.where(torch.rand(len(exact), 1, 1, device=device) < 0.5, rough, fine)
+        affine = jittered_reader_transform(points[..., :2])
         yaw, pitch, roll = euler_degrees(rigs.rotation[photo])
         return _Crops(
             pictures=warp(rigs.image[photo].float() / 255, affine, READER_SIZE),
@@ -237,9 +244,9 @@ def _gram(basis: Tensor, head: HeadModel) -> Tensor:
     return 3 * face @ face.T / face.shape[1]
 
 
-def _length_cm(coefficients: Tensor, basis: Tensor, head: HeadModel) -> Tensor:
+def _length_cm(coefficients: Tensor, gram: Tensor) -> Tensor:
     """Root mean square displacement (B,) of the face's vertices that coefficients (B, K) of a basis stand for."""
-    squared = torch.einsum("bj,jk,bk->b", coefficients, _gram(basis, head), coefficients)
+    squared = torch.einsum("bj,jk,bk->b", coefficients, gram, coefficients)
     return (squared + 1e-8).sqrt()
 
 
