@@ -1,15 +1,20 @@
 """Timing, peak memory and the file of results that the benchmark scripts share."""
 
 import json
+import os
 import platform
+import re
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -19,20 +24,32 @@ PACKAGES = ("torch", "triton", "diffusers", "transformers", "torchao", "fa3-fwd"
 class Results:
     """A JSON file of measured rows, written anew after each of them: a run that is cut keeps what it has measured.
 
-    Rows that the file already has from the same machine, software and commit stay, so several scripts can add to it.
+    Rows that the file already has from the same machine, software and commit stay, so several scripts can add to it;
+    those of anything else are dropped, unless they are to be added to.
 
     Args:
         path: File to write.
         device: What is measured on.
+        is_addition: Whether to keep rows of other commits too, each with its `commit` and `date`.
+
+    Raises:
+        ValueError: Rows are to be added to those of another machine or other software.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, is_addition: bool = False) -> None:
         self.path = path
         self.content: dict[str, Any] = {**_describe(device), "rows": {}}
-        if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            if {**before, "rows": {}, "date": ""} == {**self.content, "date": ""}:
-                self.content["rows"] = before["rows"]
+        if not path.exists():
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in ("hardware", "driver", "versions") if before[key] != self.content[key]]
+        if is_addition and differing:
+            raise ValueError(f"{path} was measured with another {' and '.join(differing)}; write to another file")
+        if not differing and before["commit"] == self.content["commit"]:
+            self.content["rows"] = before["rows"]
+        elif is_addition:
+            origin = {"commit": before["commit"], "date": before["date"]}
+            self.content["rows"] = {name: {**origin, **row} for name, row in before["rows"].items()}
 
     def add(self, name: str, **values: Any) -> None:
         """Keep one measurement and print it.
@@ -67,35 +84,82 @@ def measure(
         repeats: Calls that are timed.
 
     Returns:
-        `seconds` (the median), `seconds_all`, `warmup_s`, and `peak_memory` of the timed calls.
+        `seconds` (the median), `seconds_all`, `warmup_s`, and of the timed calls `peak_memory` and `mean_readings`.
     """
-    start = time.perf_counter()
-    for _ in range(warmup):
-        run()
-    synchronize(device)
-    warmup_s = time.perf_counter() - start
-    if device.type != "cuda":
-        seconds = []
-        for _ in range(repeats):
-            start = time.perf_counter()
+    with gpu_readings(device) as readings:
+        start = time.perf_counter()
+        for _ in range(warmup):
             run()
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": statistics.median(seconds), "seconds_all": seconds, "warmup_s": warmup_s}
-    torch.cuda.reset_peak_memory_stats(device)
-    seconds = []
-    for _ in range(repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        seconds.append(begin.elapsed_time(end) / 1000)
+        synchronize(device)
+        warmup_s = time.perf_counter() - start
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        begin = os.fstat(readings.fileno()).st_size
+        seconds = [_time_once(run, device) for _ in range(repeats)]
+        seen = mean_readings(readings, begin)
     return {
         "seconds": statistics.median(seconds),
         "seconds_all": seconds,
         "warmup_s": warmup_s,
         **peak_memory(device),
+        **seen,
     }
+
+
+def _time_once(run: Callable[[], object], device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    run()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1000
+
+
+@contextmanager
+def gpu_readings(device: torch.device) -> Iterator[BinaryIO]:
+    """Read a GPU's clock and power five times a second, in a process of its own so that nothing timed waits for it.
+
+    Args:
+        device: Which GPU.
+
+    Yields:
+        The file that the process writes to; it stays empty on a CPU or where there is no `nvidia-smi`.
+    """
+    with tempfile.TemporaryFile() as file:
+        if device.type != "cuda" or shutil.which("nvidia-smi") is None:
+            yield file
+            return
+        gpu = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+        wanted = ("--query-gpu=clocks.sm,power.draw", "--format=csv,noheader,nounits", "--loop-ms=200")
+        with subprocess.Popen(("nvidia-smi", gpu, *wanted), stdout=file, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield file
+            finally:
+                process.terminate()
+
+
+def mean_readings(file: BinaryIO, begin: int) -> dict[str, float]:
+    """Average what `gpu_readings` wrote after the byte `begin`.
+
+    Args:
+        file: Of `gpu_readings`.
+        begin: Its size when what is of interest began.
+
+    Returns:
+        `clock_mhz` of the multiprocessors and `power_w`, or nothing where nothing was read.
+    """
+    size = os.fstat(file.fileno()).st_size
+    # The process writes at the file's offset, so it must stay. The outer lines may be cut, or of before.
+    lines = os.pread(file.fileno(), size - begin, begin).decode().splitlines()[1:-1]
+    readings = [line.split(", ") for line in lines if re.fullmatch(r"[\d.]+, [\d.]+", line)]
+    if not readings:
+        return {}
+    clock, power = (statistics.mean(map(float, column)) for column in zip(*readings, strict=True))
+    return {"clock_mhz": clock, "power_w": power}
 
 
 def synchronize(device: torch.device) -> None:

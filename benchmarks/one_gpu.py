@@ -79,7 +79,7 @@ class Benchmark:
         self._ours("ours_eager", Acceleration())
 
     def ours_exact(self) -> None:
-        """Compiled blocks, fused projections, the fastest attention kernel."""
+        """Compiled and tuned blocks, the fastest attention kernel."""
         self._ours("ours_exact", EXACT)
 
     def ours_exact_identity_off(self) -> None:
@@ -260,6 +260,7 @@ def main() -> None:
     """Measure the rows asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--add", action="store_true", help="Keep the rows that --out has from other commits.")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help=f"Of: {', '.join(ROWS)}.")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--tiny", action="store_true", help="Tiny networks, to try the script.")
@@ -267,7 +268,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    results = Results(arguments.out, device)
+    results = Results(arguments.out, device, arguments.add)
     benchmark = Benchmark(TINY if arguments.tiny else TRUE_SIZE, device, results, arguments.repeats, arguments.steps)
     failed = []
     for name in ROWS:

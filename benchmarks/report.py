@@ -48,12 +48,14 @@ MODES = {
 INTRODUCTION = """# Benchmarks
 
 Measured by `benchmarks/one_gpu.py` and `benchmarks/two_gpus.py`, written by `benchmarks/report.py` from the JSON files
-in `benchmarks/results/`. All networks have their true sizes (CogVideoX-5B-I2V: 6.8 billion parameters with the paper's
-injection) and random weights, in bfloat16; a step denoises both branches of guidance of 49 frames of 480x720. Times are
-medians of single steps between CUDA events after warm-up, all of one table from one run on one machine.
+in `benchmarks/results/`. All networks have their true sizes (CogVideoX-5B-I2V: 6.4 billion parameters with the paper's
+injection, whose queries are half as wide as its values) and random weights, in bfloat16; a step denoises both branches
+of guidance of 49 frames of 480x720. Times are medians of single steps between CUDA events after warm-up, all of one
+table from one run on one machine.
 
-Exact means: compiled blocks, the fastest attention kernel (named in the JSON) and one product for query, key and
-value, nothing approximated; fp8 has float8 linear layers besides. The relative error is that of a step's output
+Exact means: compiled blocks, tuned where the JSON says so, and the fastest attention kernel (named there), nothing
+approximated; fp8 has float8 linear layers besides. Clock and power are the GPU's means while the steps were timed: at
+its power limit it lowers its clock, so a step is as fast as it is frugal. The relative error is that of a step's output
 against the same network with nothing switched on, on the same inputs, both in bfloat16: random weights and guidance
 amplify rounding. "Taken from the GPU" includes what PyTorch's allocator keeps for reuse while the card has room. The
 authors' code is not part of this repository: it was timed in the same run from outside it.
@@ -85,9 +87,14 @@ def main() -> None:
 
 def _machine(path: Path, content: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(content["versions"].items()) if version)
+    added: dict[str, list[str]] = {}
+    for name, row in content["rows"].items():
+        if "commit" in row:
+            added.setdefault(f"{row['date']}, commit {str(row['commit'])[:12]}", []).append(name)
+    others = "".join(f" Of {origin}: {', '.join(names)}." for origin, names in added.items())
     return (
         f"## {content['hardware']}\n\n{content['date']}, commit {str(content['commit'])[:12]}, driver "
-        f"{content['driver']}, {versions} (`{path.name}`).\n"
+        f"{content['driver']}, {versions} (`{path.name}`).{others}\n"
     )
 
 
@@ -105,7 +112,7 @@ def _share(row: dict[str, Any], of: dict[str, Any] | None) -> str:
 def _steps(rows: Rows) -> str:
     return _table(
         "One step",
-        ("what", "s", "authors' = 1", "ConsisID = 1", "peak GiB", "relative error"),
+        ("what", "s", "authors' = 1", "ConsisID = 1", "peak GiB", "relative error", "MHz", "W"),
         (
             (
                 label,
@@ -114,6 +121,7 @@ def _steps(rows: Rows) -> str:
                 _share(rows[name], rows.get("consisid_eager")),
                 f"{rows[name].get('peak_gib', float('nan')):.1f}",
                 f"{rows[name]['relative_error']:.1%}" if "relative_error" in rows[name] else "",
+                *(f"{rows[name][key]:.0f}" if key in rows[name] else "" for key in ("clock_mhz", "power_w")),
             )
             for name, label in STEPS.items()
             if name in rows

@@ -63,7 +63,7 @@ class Step:
         options = EXACT if is_fast else Acceleration(attention="auto")
         if device.type == "cpu":
             options = options.model_copy(update={"attention": "native"})
-        accelerate(self.transformer, options)
+        self.options = accelerate(self.transformer, options)
         if group is not None:
             group.split_tokens(self.transformer, lengths)
         self.inputs["identity_key_values"] = self.transformer.project_identity(tokens)
@@ -108,6 +108,7 @@ def main() -> None:
     """Measure the rows asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--add", action="store_true", help="Keep the rows that --out has from other commits.")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--tiny", action="store_true", help="Tiny networks, to try the script.")
     parser.add_argument("--layouts", nargs="+", default=["guidance", "ulysses", "ring", "uneven"])
@@ -129,7 +130,7 @@ def main() -> None:
         "ring": ParallelLayout(ring=devices),
         "uneven": ParallelLayout(ulysses=devices),
     }
-    results = Results(arguments.out, device) if process_rank() == 0 else None
+    results = Results(arguments.out, device, arguments.add) if process_rank() == 0 else None
     for mode in arguments.modes:
         ending = mode if arguments.kind == "paper" else f"{mode}_{arguments.kind}"
         make = partial(Step, device=device, dtype=dtype, is_fast=mode == "fast", kind=arguments.kind)
@@ -138,6 +139,7 @@ def main() -> None:
         single: dict[str, object] = {}
         if results is not None:
             single = measure(alone, device, warmup=1, repeats=arguments.repeats)
+            single["options"] = alone.options.model_dump()
             results.add(f"single_{ending}", **single)
         for name in arguments.layouts:
             torch.compiler.reset()

@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from fantasyid.models.eva_vision import EvaVisionModel
+from tests.eva_clip import visual_shapes
 from tests.tiny_pipeline import SCHEDULER_CONFIG, tiny_vae
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -121,39 +122,7 @@ def tiny_transform() -> dict[str, Any]:
 
 def eva_weights() -> dict[str, Tensor]:
     """EVA02-CLIP's checkpoint, tiny, with a block and a text tower that nothing reads."""
-    width, inner = EVA_WIDTH, 32
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, 1 + EVA_GRID**2, width),
-        "patch_embed.proj.weight": (width, 3, EVA_PATCH, EVA_PATCH),
-        "patch_embed.proj.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-        "head.weight": (8, width),
-        "head.bias": (8,),
-    }
-    for block in range(EVA_BLOCKS):
-        shapes |= {
-            f"blocks.{block}.{name}": shape
-            for name, shape in {
-                **{f"{norm}.{kind}": (width,) for norm in ("norm1", "norm2") for kind in ("weight", "bias")},
-                **{f"attn.{layer}_proj.weight": (width, width) for layer in "qkv"},
-                "attn.q_bias": (width,),
-                "attn.v_bias": (width,),
-                "attn.inner_attn_ln.weight": (width,),
-                "attn.inner_attn_ln.bias": (width,),
-                "attn.proj.weight": (width, width),
-                "attn.proj.bias": (width,),
-                "mlp.w1.weight": (inner, width),
-                "mlp.w1.bias": (inner,),
-                "mlp.w2.weight": (inner, width),
-                "mlp.w2.bias": (inner,),
-                "mlp.ffn_ln.weight": (inner,),
-                "mlp.ffn_ln.bias": (inner,),
-                "mlp.w3.weight": (width, inner),
-                "mlp.w3.bias": (width,),
-            }.items()
-        }
+    shapes = visual_shapes(EVA_WIDTH, 32, EVA_BLOCKS, EVA_GRID, EVA_PATCH, out=8)
     weights = {f"visual.{name}": released_weight(name, shape) for name, shape in shapes.items()}
     return {**weights, "logit_scale": torch.tensor(4.6), "text.token_embedding.weight": torch.zeros(4, 4)}
 
@@ -169,13 +138,16 @@ def write_base(folder: Path) -> None:
     T5Tokenizer(vocab=specials + letters, extra_ids=0).save_pretrained(folder / "tokenizer")
 
 
-def write_release(folder: Path) -> Path:
-    """Write the whole release as its README has one download it, with the mesh that lies beside the authors' code."""
+def write_release(folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Write the whole release as its README has one download it, with the mesh that lies beside the authors' code.
+
+    The real one's transformer is stored in bfloat16.
+    """
     write_base(folder)
     transformer = folder / "transformer"
     transformer.mkdir()
     (transformer / "config.json").write_text(json.dumps(TRANSFORMER_CONFIG))
-    weights = list(released_weights().items())
+    weights = [(name, weight.to(dtype)) for name, weight in released_weights().items()]
     for number, part in enumerate((weights[::2], weights[1::2])):
         save_file(dict(part), transformer / f"diffusion_pytorch_model-0000{number + 1}-of-00002.safetensors")
     (folder / "face_encoder").mkdir()

@@ -14,8 +14,10 @@ from typer.testing import CliRunner, Result
 from fantasyid.cli.face import FILES
 from fantasyid.cli.main import app
 from fantasyid.core.mesh_files import read_mesh, write_mesh
+from fantasyid.face.reconstruct_deca import DecaFiles
 from fantasyid.geometry.edit_table import EDITS
 from fantasyid.geometry.head_model import HeadModel
+from tests.flame_files import NUM_VERTICES, deca_state, write_deca, write_flame_2020
 
 
 def run(*arguments: object) -> Result:
@@ -88,6 +90,53 @@ def test_backends_without_their_files_say_how_to_get_them(
     assert result.exit_code == 2, result.output
     assert "http" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_decas_files_may_lie_in_any_folder(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = DecaFiles.in_folder(tmp_path / "deca")
+    files.flame.parent.mkdir()
+    write_flame_2020(files.flame)
+    write_deca(files.deca, deca_state())
+    face = tmp_path / "face.png"
+    with Image.open(photo) as whole:
+        whole.crop((150, 40, 300, 190)).save(face)
+    inspect = ("face", "inspect", face, "--out", tmp_path / "reading", "--backend", "deca")
+    assert run(*inspect).exit_code == 2
+    result = run(*inspect, "--deca-folder", files.flame.parent)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "reading" / "reading.json").read_text())
+    assert (record["backend"], record["num_vertices"]) == ("deca", NUM_VERTICES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--deca-folder", "."), "--deca-folder is for --backend deca; give that too"),
+        (("--deca-folder", ".", "--backend", "insightface"), "--deca-folder is for --backend deca; give that too"),
+        (("--deca-folder", "nowhere", "--backend", "deca"), "There is no folder nowhere"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "inspect"])
+def test_decas_folder_goes_with_deca(
+    photo: Path, tmp_path: Path, command: str, options: tuple[str, ...], message: str
+) -> None:
+    out = ("--out", tmp_path / "video.mp4")
+    words = ("face", "inspect", photo, *out) if command == "inspect" else ("generate", photo, "--prompt", "a nod", *out)
+    result = run(*words, *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_heads_of_flame_are_not_edited(photo: Path, tmp_path: Path) -> None:
+    """Said before anyone is sent to fetch DECA's files."""
+    generate = ("generate", photo, "--prompt", "a nod", "--out", tmp_path / "video.mp4", "--edit", "face-width=1")
+    edit = ("edit", photo, "--out", tmp_path / "head.ply", "--face-width", "1")
+    for words in (generate, edit):
+        result = run(*words, "--backend", "deca")
+        assert result.exit_code == 2, result.output
+        assert "Edits are made on the built-in head, and --backend deca makes FLAME's" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -166,3 +215,5 @@ def test_help_names_every_edit() -> None:
     shown = run("edit", "--help").stdout
     assert all(f"--{edit.name}" in shown for edit in EDITS)
     assert "--overwrite" in run("face", "inspect", "--help").stdout
+    for words in (("face", "inspect"), ("generate",)):
+        assert "deca_model.tar" in run(*words, "--help").stdout

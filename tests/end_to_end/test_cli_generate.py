@@ -38,7 +38,7 @@ def mean_face_reader(head: HeadModel) -> FaceReaderModel:
     width, height, _ = (high - low).tolist()
     model: FaceReaderModel = tiny_face_reader_model(image_size=128)
     model.mean_landmarks.copy_((points - (low + high) / 2) / (READER_SCALE * max(height, 1.2 * width)) + 0.5)
-    for layer in (model.landmark_head[-1], model.to_pose, model.to_confidence):
+    for layer in (model.to_landmarks, model.to_pose, model.to_confidence):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
     nn.init.constant_(model.to_confidence.bias, 10.0)
@@ -133,7 +133,11 @@ def test_acceleration_is_used_and_recorded(photo: Path, model: Path, tmp_path: P
     assert record["memory_plan"] == "fast"
     assert record["weights_sha256"] != usual["weights_sha256"]
     assert not np.array_equal(read_video(fast)[0], read_video(plain)[0])
-    for impossible, remedy in ((("--plan", "low"), "use 'fast'"), (("--attention", "flash3"), "use 'native'")):
+    for impossible, remedy in (
+        (("--plan", "low"), "use 'fast'"),
+        (("--attention", "flash3"), "use 'native'"),
+        (("--tune",), "compile is off; switch it on too"),
+    ):
         result = generate(photo, tmp_path / "other.mp4", model, *impossible)
         assert result.exit_code == 2
         assert remedy in " ".join(result.stderr.split())

@@ -1,11 +1,15 @@
 """The released variant against what the authors' own code computed; docs/released-checkpoint.md says how."""
 
+import inspect
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import CogVideoXTransformer3DModel
 from PIL import Image
 from torch import Tensor
 
@@ -14,6 +18,8 @@ from fantasyid.core.imaging import to_tensor
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 from fantasyid.geometry.transform_pickle import load_transform_pickle
+from fantasyid.models.attention_kernels import use_attention
+from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.pipelines.convert import convert_release, released_hierarchy
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.pipelines.released_weights import ReleasedNetworks, build_released
@@ -98,16 +104,16 @@ def test_transformer_with_keys_and_values_computed_once(networks: ReleasedNetwor
     assert error(predict(networks, torch.float32), golden["transformer"]) > 0.1
 
 
-def test_transformer_in_bfloat16(golden: dict[str, Any]) -> None:
-    built = build_released(released_weights(), TRANSFORMER_CONFIG, LEVELS, 9)
-    built.transformer.to(torch.bfloat16)
-    tokens = torch.from_numpy(golden["identity_tokens"]).to(torch.bfloat16).expand(2, -1, -1)
-    assert error(predict(built, torch.bfloat16, identity_tokens=tokens), golden["transformer"]) < 2e-2
+def test_transformer_with_a_chosen_kernel(networks: ReleasedNetworks, golden: dict[str, Any]) -> None:
+    transformer = deepcopy(networks.transformer)
+    use_attention(transformer, "native")
+    tokens = identity_tokens(networks).expand(2, -1, -1)
+    prediction = predict(replace(networks, transformer=transformer), torch.float32, identity_tokens=tokens)
+    assert error(prediction, golden["transformer"]) < 1e-5
 
 
-def test_two_steps_of_the_converted_pipeline(release: Path, golden: dict[str, Any], tmp_path: Path) -> None:
-    convert_release(release, tmp_path / "converted")
-    pipeline = FantasyIDPipeline.from_pretrained(tmp_path / "converted")
+def two_steps(pipeline: FantasyIDPipeline) -> Tensor:
+    """The golden request's latents."""
     pipeline.set_progress_bar_config(disable=True)
     inputs = golden_inputs()
     stretched = reference_picture().resize((720, 480), Image.Resampling.LANCZOS)
@@ -117,7 +123,7 @@ def test_two_steps_of_the_converted_pipeline(release: Path, golden: dict[str, An
         vertices=inputs["vertices_cm"],
         topology_hash=pipeline.identity_encoder.config.topology_hash,
     )
-    latents = pipeline(
+    latents: Tensor = pipeline(
         PROMPT,
         identity_inputs=person,
         num_inference_steps=2,
@@ -125,4 +131,53 @@ def test_two_steps_of_the_converted_pipeline(release: Path, golden: dict[str, An
         generator=torch.Generator().manual_seed(0),
         output_type="latent",
     ).frames
+    return latents
+
+
+def test_two_steps_of_the_converted_pipeline(release: Path, golden: dict[str, Any], tmp_path: Path) -> None:
+    convert_release(release, tmp_path / "converted")
+    latents = two_steps(FantasyIDPipeline.from_pretrained(tmp_path / "converted"))
+    assert latents.dtype == torch.float32
     assert error(latents, golden["latents"]) < 1e-4
+
+
+def rounds_as_the_golden_values(golden: dict[str, Any]) -> bool:
+    """Whether this machine adds bfloat16 numbers in the order of the one that the golden values come from.
+
+    Diffusers' own transformer tells, not ours. On other machines two steps of the authors' code are no nearer to the
+    golden ones than any other rounding is.
+    """
+    fields = inspect.signature(CogVideoXTransformer3DModel.__init__).parameters
+    base = CogVideoXTransformer3DModel(**{name: v for name, v in TRANSFORMER_CONFIG.items() if name in fields})
+    weights = released_weights()
+    base.load_state_dict({name: weights[name] for name in base.state_dict()})
+    inputs = golden_inputs()
+    with torch.no_grad():
+        prediction = base.to(torch.bfloat16)(
+            inputs["hidden_states"].to(torch.bfloat16),
+            inputs["encoder_hidden_states"].to(torch.bfloat16),
+            inputs["timestep"],
+            image_rotary_emb=inputs["image_rotary_emb"],
+        ).sample
+    return error(prediction, golden["base_bfloat16"]) == 0
+
+
+def test_bfloat16(golden: dict[str, Any], tmp_path: Path) -> None:
+    convert_release(write_release(tmp_path / "release", torch.bfloat16), tmp_path / "converted")
+    pipeline = FantasyIDPipeline.from_pretrained(
+        tmp_path / "converted",
+        torch_dtype=torch.bfloat16,
+        # The authors' code was given the tokens of a float32 net.
+        face_vision=EvaVisionModel.from_pretrained(tmp_path / "converted" / "face_vision"),
+    )
+    networks = ReleasedNetworks(pipeline.transformer, pipeline.identity_encoder, ())
+    inputs = golden_inputs()
+    with torch.no_grad():
+        tokens = pipeline.identity_encoder(inputs["face_tokens"].to(torch.bfloat16), inputs["vertices_cm"])
+    assert error(tokens, golden["identity_tokens_bfloat16"]) < 2e-2
+    prediction = predict(networks, torch.bfloat16, identity_tokens=tokens.expand(2, -1, -1))
+    assert error(prediction, golden["transformer_bfloat16"]) < 2e-2
+    latents = two_steps(pipeline)
+    assert latents.dtype == torch.bfloat16
+    # Guidance of 6 multiplies rounding: the authors' own bfloat16 is 4e-2 from their float32.
+    assert error(latents, golden["latents_bfloat16"]) < (2e-2 if rounds_as_the_golden_values(golden) else 8e-2)

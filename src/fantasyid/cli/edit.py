@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fantasyid.cli.generate import FaceBackend, check_writable, tell_faces
+from fantasyid.cli.generate import NO_EDITS_OF_FLAME, FaceBackend, check_writable, tell_faces
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.geometry.edit_table import EDITS, check_strengths
 
@@ -97,6 +97,8 @@ def _read_source(source: Path, face: int | None, backend: FaceBackend, console: 
         from fantasyid.geometry.head_files import read_head
 
         return read_head(source)
+    if backend is FaceBackend.deca:
+        raise InvalidRequestError(NO_EDITS_OF_FLAME)
 
     from fantasyid.face.reader import FaceReader
     from fantasyid.face.registry import reader_backends

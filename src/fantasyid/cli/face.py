@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from fantasyid.cli.generate import FaceBackend, check_writable, tell_faces
+from fantasyid.cli.generate import DecaFolder, FaceBackend, check_deca_folder, check_writable, tell_faces
 from fantasyid.core.errors import InvalidRequestError
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -77,6 +77,7 @@ def inspect(
     backend: Annotated[
         FaceBackend, typer.Option(help="What reads the photo; `fantasyid doctor` says which work here.")
     ] = FaceBackend.builtin,
+    deca_folder: DecaFolder = None,
     face: Annotated[
         int | None, typer.Option(min=0, help="Which face of the photo, 0 being the largest. Default: 0.")
     ] = None,
@@ -97,6 +98,7 @@ def inspect(
     console = Console(stderr=True)
     targets = [out / name for name in FILES]
     _check_folder(out, targets, overwrite)
+    check_deca_folder(deca_folder, backend)
 
     from fantasyid.core.imaging import read_photo
 
@@ -109,13 +111,15 @@ def inspect(
     from fantasyid.face.reader import FaceReader
     from fantasyid.face.reconstruct_deca import DecaFiles
     from fantasyid.face.registry import reader_backends
-    from fantasyid.geometry.flame import FlameModel
+    from fantasyid.geometry.flame import DEFAULT_FOLDER, FlameModel
     from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
     from fantasyid.pipelines.output import move_together
 
     with console.status("Loading the networks"):
-        reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend.value))
-        flame = FlameModel.load(DecaFiles.in_folder().flame) if backend is FaceBackend.deca else None
+        reader_model = load_component(MINI_FOLDER, "face_reader_model")
+        reader = FaceReader(reader_model, *reader_backends(backend.value, deca_folder))
+        files = DecaFiles.in_folder(deca_folder or DEFAULT_FOLDER)
+        flame = FlameModel.load(files.flame) if backend is FaceBackend.deca else None
     start = time.perf_counter()
     reading = reader.read(pixels, face)
     read_s = time.perf_counter() - start

@@ -71,12 +71,27 @@ class Cache(str, Enum):
     taylor = "taylor"
 
 
+NO_EDITS_OF_FLAME = (
+    "Edits are made on the built-in head, and --backend deca makes FLAME's; use --backend builtin or insightface."
+)
+
+
 class FaceBackend(str, Enum):
     """What reads a photo: the keys of `face.registry.READERS`, which takes seconds to import."""
 
     builtin = "builtin"
     insightface = "insightface"
     deca = "deca"
+
+
+DecaFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with FLAME 2020's generic_model.pkl and DECA's deca_model.tar, for --backend deca. "
+        "Default: ~/.cache/fantasyid/deca."
+    ),
+]
+"""Where the user keeps what `--backend deca` needs; `check_deca_folder` says whether it may be given."""
 
 
 def generate(
@@ -104,6 +119,9 @@ def generate(
     compile_blocks: Annotated[
         bool, typer.Option("--compile", help="Compile the network: a slower first step, then faster.")
     ] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="With --compile, search for the fastest kernels: 40 s, once per machine.")
+    ] = False,
     attention: Annotated[
         Attention | None, typer.Option(help="Attention kernel; auto is the fastest here. Default: PyTorch's choice.")
     ] = None,
@@ -123,6 +141,7 @@ def generate(
         FaceBackend | None,
         typer.Option(help="What reads the photo; see `fantasyid doctor`. Default: what the model was trained with."),
     ] = None,
+    deca_folder: DecaFolder = None,
     vertices: Annotated[
         Path | None,
         typer.Option(help="Head to use instead of the photo's: a .ply or .obj of `fantasyid edit` or `face inspect`."),
@@ -147,7 +166,10 @@ def generate(
     request = dict(locals())
     console = Console(stderr=True)
     _check_output(out)
+    check_deca_folder(deca_folder, backend)
     edits = _parse_edits(edit or [])
+    if edits and backend is FaceBackend.deca:
+        raise InvalidRequestError(NO_EDITS_OF_FLAME)
     if (edits or vertices is not None) and (no_identity or no_identity_tokens):
         raise InvalidRequestError(
             "--vertices and --edit act through the identity tokens, which --no-identity and --no-identity-tokens leave "
@@ -172,6 +194,13 @@ def generate(
     from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, save_generation
     from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, launch, process_count, process_rank
 
+    wanted = Acceleration(
+        compile=compile_blocks,
+        tune=tune,
+        attention=None if attention is None else attention.value,
+        fp8=fp8,
+        cache=None if cache is None else cache.value,
+    )
     if gpus > 1 and process_count() == 1:
         if device is Device.cpu or torch.cuda.device_count() < gpus:
             found = 0 if device is Device.cpu else torch.cuda.device_count()
@@ -184,18 +213,14 @@ def generate(
     quieten_libraries()
     with console.status("Loading the model"):
         pipeline = FantasyIDPipeline.from_pretrained(model, torch_dtype=used_dtype)
-        wanted = Acceleration(
-            compile=compile_blocks,
-            attention=None if attention is None else attention.value,
-            fp8=fp8,
-            cache=None if cache is None else cache.value,
-        )
         acceleration = accelerate(pipeline.transformer, wanted, used_device)
         used_plan = apply_plan(pipeline, plan.value, used_device)
         pipeline.set_progress_bar_config(disable=True)
         clock.lap("load_model")
     with console.status("Reading the photo"):
-        person, reading = read_identity(pixels, _reader(pipeline, backend), face, pipeline.identity_preparation())
+        person, reading = read_identity(
+            pixels, _reader(pipeline, backend, deca_folder), face, pipeline.identity_preparation()
+        )
         clock.lap("read_photo")
     tell_faces(console, reading)
     person = _change_head(person, head, edits)
@@ -285,7 +310,7 @@ def _parse_edits(assignments: list[str]) -> dict[str, float]:
     return edits
 
 
-def _reader(pipeline: "FantasyIDPipeline", backend: FaceBackend | None) -> "FaceReader":
+def _reader(pipeline: "FantasyIDPipeline", backend: FaceBackend | None, deca_folder: Path | None) -> "FaceReader":
     """The pipeline's own reader, or one with the detector or reconstructor asked for."""
     if backend is None:
         return pipeline.face_reader
@@ -295,7 +320,8 @@ def _reader(pipeline: "FantasyIDPipeline", backend: FaceBackend | None) -> "Face
     from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
     model = pipeline.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
-    return FaceReader(model, *reader_backends(backend.value))
+    keep = pipeline.config.keep_expression_and_pose
+    return FaceReader(model, *reader_backends(backend.value, deca_folder, keep))
 
 
 def _change_head(
@@ -338,6 +364,16 @@ def _check_output(out: Path) -> None:
 
     GenerationPaths.beside(out)
     check_writable(out.parent)
+
+
+def check_deca_folder(folder: Path | None, backend: FaceBackend | None) -> None:
+    """Refuse, before any work, a folder that is not there or that the backend has no use for."""
+    if folder is None:
+        return
+    if backend is not FaceBackend.deca:
+        raise InvalidRequestError("--deca-folder is for --backend deca; give that too, or leave the folder out.")
+    if not folder.is_dir():
+        raise InvalidRequestError(f"There is no folder {folder}; check the path given as --deca-folder.")
 
 
 def check_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -62,6 +63,12 @@ def coefficients(head: HeadModel, vertices: Tensor) -> Tensor:
     return solution.T
 
 
+def cosine_distance(values: Tensor) -> Tensor:
+    """1 - cosine of all pairs, (A,K) -> (A,A) float64, 0 to 2; 1 from a row that is zero."""
+    unit = F.normalize(values.double(), dim=1)
+    return 1 - unit @ unit.T
+
+
 @dataclass(frozen=True, eq=False)
 class ShapeSignature:
     """A linear map of identity coefficients in which what one person's photos disagree about counts little.
@@ -96,9 +103,7 @@ class ShapeSignature:
 
     def distance(self, identity: Tensor) -> Tensor:
         """1 - cosine of all pairs, (A,K) -> (A,A), 0 to 2."""
-        flat = (identity.double().numpy() - self.centre) @ self.whitening
-        unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-        return torch.from_numpy(1 - unit @ unit.T)
+        return cosine_distance(torch.from_numpy((identity.double().numpy() - self.centre) @ self.whitening))
 
     def save(self, path: Path, head: HeadModel) -> None:
         """Write an npz, with the name of the head model that the coefficients belong to."""

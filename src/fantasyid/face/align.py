@@ -132,17 +132,19 @@ def five_point_transform(points: Tensor, template: Sequence[tuple[float, float]]
     return torch.cat([linear, (mean - linear @ target.mean(dim=0))[..., None]], dim=-1)
 
 
-def detector_transform(boxes: Tensor) -> Tensor:
-    """Crop around a detector's box, upright: what the face reader sees first.
+def detector_transform(boxes: Tensor, tilts_deg: Tensor | None = None) -> Tensor:
+    """Crop around a detector's box, levelled as far as the detector knows how: what the face reader sees first.
 
     Args:
         boxes: (B,4) xyxy pixels.
+        tilts_deg: (B,) of the faces, positive: counter-clockwise; None is upright.
 
     Returns:
         Affine (B,2,3) of the square on the box's centre, 1.7 times its longer side.
     """
     side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) * DETECTOR_SCALE
-    return square_transform((boxes[:, :2] + boxes[:, 2:]) / 2, side, torch.zeros_like(side))
+    angle_rad = torch.zeros_like(side) if tilts_deg is None else -torch.deg2rad(tilts_deg)
+    return square_transform((boxes[:, :2] + boxes[:, 2:]) / 2, side, angle_rad)
 
 
 def reader_transform(landmarks: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Face detection with dlib's HOG detector, whose model is compiled into the package dlib-bin."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,17 +21,18 @@ MAX_PIXELS_OF_RETRIES = 1_000_000
 SURE_SCORE = 0.2
 # On 200 pictures without people the later tries scored up to 0.40.
 SURE_SCORE_OF_RETRIES = 0.5
-# The detector itself covers a tilt of 35 degrees, so these reach 55; what is tilted more, the face reader misreads.
-RETRIED_TILTS_DEG = (20.0, -20.0)
+# The detector itself covers a tilt of 35 degrees, so the first two reach 55 and the others all the way round.
+RETRIED_TILTS_DEG = ((20.0, -20.0), (90.0, -90.0, 180.0))
 
 
 class DlibFaceDetector:
     """Finds faces that look roughly towards the camera and are at least 40 pixels wide.
 
     The search goes on only while nothing is found: (1) the photo as it is, where a doubtful face, scored below 0.2,
-    counts only if there is no sure one; (2) the photo with its local contrast raised, for faces in hard side light or
-    in the dark; (3) that photo turned by 20 degrees to either side, the better of the two. (2) and (3) search at most
-    a megapixel and take only faces that score 0.5.
+    counts only if no sure one is found at all; (2) the photo with its local contrast raised, for faces in hard side
+    light or in the dark; (3) that photo turned by 20 degrees to either side, the better of the two; (4) turned by a
+    quarter to either side or upside down, the best of the three. (2) to (4) search at most a megapixel and take only
+    faces that score 0.5.
     """
 
     def __init__(self) -> None:
@@ -45,19 +47,21 @@ class DlibFaceDetector:
             photo: RGB (H,W,3).
 
         Returns:
-            The faces, largest first. Boxes are upright, also around a face found in the turned photo.
+            The faces, largest first. Boxes are upright, also around a face found in the turned photo; its tilt is
+            known to 35 degrees.
         """
         faces = self._search(photo, MAX_SEARCHED_PIXELS, 0.0)
         sure = [face for face in faces if face.score >= SURE_SCORE]
-        return tuple(sorted(sure or faces or self._retry(photo), key=lambda face: face.area, reverse=True))
+        return tuple(sorted(sure or self._retry(photo) or faces, key=lambda face: face.area, reverse=True))
 
     def _retry(self, photo: NDArray[np.uint8]) -> list[DetectedFace]:
         small, scale = _resize(photo, MAX_PIXELS_OF_RETRIES, 1.0)
         clear = _raise_contrast(small)
         faces = self._search(clear, MAX_PIXELS_OF_RETRIES, SURE_SCORE_OF_RETRIES)
-        if not faces:
-            turned = [self._search_turned(clear, tilt_deg) for tilt_deg in RETRIED_TILTS_DEG]
-            faces = max(turned, key=lambda found: max((face.score for face in found), default=0.0))
+        for tilts_deg in RETRIED_TILTS_DEG:
+            if not faces:
+                turned = [self._search_turned(clear, tilt_deg) for tilt_deg in tilts_deg]
+                faces = max(turned, key=lambda found: max((face.score for face in found), default=0.0))
         return [_scale(face, scale) for face in faces]
 
     def _search(self, photo: NDArray[np.uint8], max_pixels: int, min_score: float) -> list[DetectedFace]:
@@ -68,12 +72,13 @@ class DlibFaceDetector:
         return [_scale(DetectedFace(box, score), scale) for box, score in zip(boxes, scores, strict=True)]
 
     def _search_turned(self, photo: NDArray[np.uint8], tilt_deg: float) -> list[DetectedFace]:
-        """Search the photo turned counter-clockwise; boxes keep their size and are put where the face is in it."""
+        """Search the photo turned clockwise; boxes keep their size and are put where the face is in it."""
         height, width = photo.shape[:2]
-        side = math.ceil(math.hypot(height, width))
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), tilt_deg, 1.0)
-        turn[:, 2] += (side - width) / 2, (side - height) / 2
-        turned = np.asarray(cv2.warpAffine(photo, turn, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), -tilt_deg, 1.0)
+        cos, sin = abs(turn[0])[:2]
+        size = (round(width * cos + height * sin), round(width * sin + height * cos))
+        turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+        turned = np.asarray(cv2.warpAffine(photo, turn, size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
         back = cv2.invertAffineTransform(turn)
         faces = []
         for face in self._search(turned, MAX_PIXELS_OF_RETRIES, SURE_SCORE_OF_RETRIES):
@@ -81,7 +86,7 @@ class DlibFaceDetector:
             x, y = (back @ ((x0 + x1) / 2, (y0 + y1) / 2, 1.0)).tolist()
             half_width, half_height = (x1 - x0) / 2, (y1 - y0) / 2
             box = (x - half_width, y - half_height, x + half_width, y + half_height)
-            faces.append(DetectedFace(box, face.score))
+            faces.append(DetectedFace(box, face.score, tilt_deg=tilt_deg))
         return faces
 
 
@@ -98,7 +103,7 @@ def _resize(
 
 def _scale(face: DetectedFace, scale: tuple[float, float]) -> DetectedFace:
     x0, y0, x1, y1 = face.box
-    return DetectedFace((x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1]), face.score)
+    return replace(face, box=(x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1]))
 
 
 def _raise_contrast(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:

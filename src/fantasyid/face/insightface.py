@@ -5,6 +5,7 @@ opencv-python beside our opencv-python-headless and brings a graphical interface
 not work it goes on with another one. The models are licensed for non-commercial research only.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -142,8 +143,11 @@ class InsightFaceDetector:
         corners_and_extents = np.hstack([found[:, :2], found[:, 2:4] - found[:, :2]])
         kept = cv2.dnn.NMSBoxes(corners_and_extents.tolist(), found[:, 4].tolist(), 0.0, MAX_OVERLAP)
         faces = []
-        for x0, y0, x1, y1, score, *points in found[np.array(kept, dtype=np.intp).ravel()].tolist():
-            faces.append(DetectedFace((x0, y0, x1, y1), score, tuple(zip(points[::2], points[1::2], strict=True))))
+        for x0, y0, x1, y1, score, *flat in found[np.array(kept, dtype=np.intp).ravel()].tolist():
+            points = tuple(zip(flat[::2], flat[1::2], strict=True))
+            (right_x, right_y), (left_x, left_y), *_ = points
+            tilt_deg = math.degrees(math.atan2(right_y - left_y, left_x - right_x))
+            faces.append(DetectedFace((x0, y0, x1, y1), score, points, tilt_deg))
         return tuple(sorted(faces, key=lambda face: face.area, reverse=True))
 
     def _search(self, photo: NDArray[np.uint8], side: int) -> NDArray[np.float32]:

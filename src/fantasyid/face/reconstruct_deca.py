@@ -76,13 +76,14 @@ class DecaReconstructor:
 
     @classmethod
     def load(
-        cls, files: DecaFiles | None = None, crop: Crop = "face", keep_expression_and_pose: bool = False
+        cls, files: DecaFiles | None = None, crop: Crop | None = None, keep_expression_and_pose: bool = False
     ) -> DecaReconstructor:
         """Read the files.
 
         Args:
             files: Where they are; None takes `~/.cache/fantasyid/deca`.
-            crop: As in the class.
+            crop: As in the class; None takes the authors' `"squeeze"` where expression and pose are kept, as in their
+                clouds, and else `"face"`.
             keep_expression_and_pose: As in the class.
 
         Raises:
@@ -90,6 +91,8 @@ class DecaReconstructor:
             CorruptWeightsError: A file is damaged or something else.
         """
         files = DecaFiles.in_folder() if files is None else files
+        if crop is None:
+            crop = "squeeze" if keep_expression_and_pose else "face"
         flame = FlameModel.load(files.flame)
         return cls(DecaEncoder.load(files.deca), flame, crop, keep_expression_and_pose)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError, MissingBackendError
@@ -23,14 +24,14 @@ class Backend:
         name: What it is called.
         task: What it does.
         licence: Terms of its code and of its model.
-        create: Makes it, or raises if something is missing.
+        create: Makes it, or raises if something is missing; needs no arguments.
         remedy: How to get what is missing.
     """
 
     name: str
     task: str
     licence: str
-    create: Callable[[], FaceDetector | FaceRecognizer | FaceReconstructor | flame.FlameModel | HeadModel]
+    create: Callable[..., FaceDetector | FaceRecognizer | FaceReconstructor | flame.FlameModel | HeadModel]
     remedy: str
 
     def problem(self) -> str | None:
@@ -107,28 +108,40 @@ READERS = {
 """Ways to read a photo: the detector and the reconstructor of each among `BACKENDS`; None is the built-in one."""
 
 
-def reader_backends(way: str) -> tuple[FaceDetector | None, FaceReconstructor | None]:
+def reader_backends(
+    way: str, deca_folder: Path | None = None, keep_expression_and_pose: bool = False
+) -> tuple[FaceDetector | None, FaceReconstructor | None]:
     """Make what a `FaceReader` needs beside its network.
 
     Args:
         way: A key of `READERS`.
+        deca_folder: Where `DecaFiles` are; None takes their usual folder. For `deca` only.
+        keep_expression_and_pose: Whether `deca` leaves heads as the photo shows them; built-in ones are neutral.
 
     Returns:
         Detector and reconstructor, None for the built-in ones.
 
     Raises:
-        InvalidRequestError: There is no such way.
+        InvalidRequestError: There is no such way, or it does not use the folder.
         FantasyIDError: Something that it needs is missing; the message says how to get it.
     """
     if way not in READERS:
         raise InvalidRequestError(f"There is no face backend {way!r}; there are {', '.join(READERS)}.")
-    detector, reconstructor = (None if name is None else _create(name) for name in READERS[way])
-    return detector, reconstructor
+    detector, reconstructor = READERS[way]
+    options: dict[str, Any] = {}
+    if reconstructor == "deca":
+        files = None if deca_folder is None else DecaFiles.in_folder(deca_folder)
+        options = {"files": files, "keep_expression_and_pose": keep_expression_and_pose}
+    elif deca_folder is not None:
+        raise InvalidRequestError(f"The face backend {way!r} has no use for DECA's folder {deca_folder}; leave it out.")
+    return _create(detector), _create(reconstructor, **options)
 
 
-def _create(name: str) -> Any:
+def _create(name: str | None, **options: Any) -> Any:
+    if name is None:
+        return None
     (backend,) = (backend for backend in BACKENDS if backend.name == name)
     try:
-        return backend.create()
+        return backend.create(**options)
     except ImportError as error:
         raise MissingBackendError(f"{name} cannot be loaded ({error}); {backend.remedy}") from error

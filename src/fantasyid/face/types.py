@@ -14,11 +14,14 @@ class DetectedFace:
         score: The detector's own measure, higher = surer.
         points: Pixels (x, y) of eye centres, nose tip and mouth corners, the subject's right (the picture's left)
             first; None from a detector that finds boxes alone.
+        tilt_deg: How far the face is turned in the photo, positive: counter-clockwise, as far as the detector knows.
+            What reads the face finds the rest, up to 55 degrees.
     """
 
     box: tuple[float, float, float, float]
     score: float
     points: tuple[tuple[float, float], ...] | None = None
+    tilt_deg: float = 0.0
 
     @property
     def area(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.flame import DEFAULT_FOLDER
 
 LICENCE = "MPI's licence for DECA, non-commercial research only"
@@ -99,12 +99,8 @@ class DecaEncoder(nn.Module):
         path = Path(path)
         if not path.is_file():
             raise MissingWeightsError(f"There is no file {path}; {REMEDY}")
-        try:
-            parts = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            raise _corrupt(path, f"it cannot be read ({reason})") from error
-        if not isinstance(parts, dict) or not isinstance(parts.get(_PART_USED), dict):
+        parts = load_torch_file(path, REMEDY)
+        if not isinstance(parts.get(_PART_USED), dict):
             raise _corrupt(path, f"it has no {_PART_USED}")
         unknown = sorted(map(str, set(parts) - {_PART_USED, *_PARTS_LEFT}))
         if unknown:

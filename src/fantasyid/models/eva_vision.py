@@ -201,14 +201,15 @@ class EvaVisionModel(ModelMixin, ConfigMixin):
         """See a face.
 
         Args:
-            images: Face crops (B, 3, image_size, image_size), RGB, -1 black and 1 white.
+            images: Face crops (B, 3, image_size, image_size), RGB, -1 black and 1 white; float32 keeps all of the
+                picture until it is normalised.
 
         Returns:
             Tokens (B, image_size / patch_size, image_size / patch_size, width).
         """
         config = self.config
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
-        features = self.patch_embedding(((images + 1) / 2 - mean) / std)
+        features = self.patch_embedding((((images + 1) / 2 - mean) / std).to(self.dtype))
         grid_height = features.shape[2]
         patches = rearrange(features, "b c h w -> b (h w) c")
         tokens = torch.cat([self.class_token.expand(images.shape[0], -1, -1), patches], dim=1) + self.position

@@ -71,7 +71,8 @@ class FaceReaderModel(ModelMixin, ConfigMixin):
 
     Stands where the paper has DECA's encoder (3.3). Landmarks are offsets from `mean_landmarks`, a buffer that the
     trainer fills, so they start at the mean face; they come from the second last feature map, flattened, because where
-    a feature lies is the answer. All else comes from the last map.
+    a feature lies is the answer. All else comes from the last map and from what the landmarks come from: where things
+    lie tells a shape that was never seen better than what they look like.
 
     Args:
         image_size: Side of the square crop in pixels.
@@ -81,6 +82,7 @@ class FaceReaderModel(ModelMixin, ConfigMixin):
         landmark_width: Width of the hidden layer before the points.
         head_channels: Channels kept per position of the last map; a multiple of 8.
         head_width: Width of the hidden layer before shape, expression, pose and confidence.
+        head_dropout: Share of that layer's inputs that training drops.
         identity_dim: Identity coefficients K.
         expression_dim: Expression coefficients E.
     """
@@ -96,6 +98,7 @@ class FaceReaderModel(ModelMixin, ConfigMixin):
         landmark_width: int = 224,
         head_channels: int = 64,
         head_width: int = 384,
+        head_dropout: float = 0.1,
         identity_dim: int = 60,
         expression_dim: int = 52,
     ) -> None:
@@ -110,12 +113,11 @@ class FaceReaderModel(ModelMixin, ConfigMixin):
         self.landmark_squeeze = _squeeze(channels[-2], landmark_channels)
         self.head_squeeze = _squeeze(channels[-1], head_channels)
         side = image_size // 2 ** len(channels)
-        self.landmark_head = nn.Sequential(
-            nn.Linear(landmark_channels * 4 * side * side, landmark_width),
-            nn.SiLU(),
-            nn.Linear(landmark_width, NUM_LANDMARKS * 3),
+        self.landmark_head = nn.Sequential(nn.Linear(landmark_channels * 4 * side * side, landmark_width), nn.SiLU())
+        self.to_landmarks = nn.Linear(landmark_width, NUM_LANDMARKS * 3)
+        self.head = nn.Sequential(
+            nn.Dropout(head_dropout), nn.Linear(head_channels * side * side + landmark_width, head_width), nn.SiLU()
         )
-        self.head = nn.Sequential(nn.Linear(head_channels * side * side, head_width), nn.SiLU())
         self.to_identity = nn.Linear(head_width, identity_dim)
         self.to_expression = nn.Linear(head_width, expression_dim)
         self.to_pose = nn.Linear(head_width, 3)
@@ -132,9 +134,10 @@ class FaceReaderModel(ModelMixin, ConfigMixin):
             The readings.
         """
         features = self.stages(self.stem(images))
-        offsets = self.landmark_head(rearrange(self.landmark_squeeze(features), "b c h w -> b (c h w)"))
-        last = self.head_squeeze(self.last_stage(features))
-        hidden = self.head(rearrange(last, "b c h w -> b (c h w)"))
+        places = self.landmark_head(rearrange(self.landmark_squeeze(features), "b c h w -> b (c h w)"))
+        looks = rearrange(self.head_squeeze(self.last_stage(features)), "b c h w -> b (c h w)")
+        hidden = self.head(torch.cat([looks, places], 1))
+        offsets = self.to_landmarks(places)
         return FaceCropReading(
             landmarks=self.mean_landmarks + rearrange(offsets, "b (n xyz) -> b n xyz", xyz=3),
             identity=self.to_identity(hidden),

@@ -110,7 +110,7 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
                 f"The face has {vertices.shape[1]} vertices, but the identity encoder was trained on a mesh of "
                 f"{num_vertices} (topology {self.config.topology_hash}); use the head model it was trained with."
             )
-        shape = self.vertex_encoder(vertices)
+        shape = self.vertex_encoder(vertices.type_as(face_tokens))
         depth_code = encode_depth(shape.vertices[..., 2], self.config.hidden_dim)
         vertex_tokens = shape.features + depth_code
         fused = self.fusion(torch.cat([vertex_tokens, tokens], dim=1))

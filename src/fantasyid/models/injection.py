@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from einops import rearrange
 from torch import Tensor, nn
@@ -35,24 +36,30 @@ class IdentityAttention(nn.Module):
     Args:
         dim: Width of the video tokens.
         identity_dim: Width of the identity tokens.
-        inner_dim: Width of the attention; a multiple of `num_heads`.
+        inner_dim: Width of the values; a multiple of `num_heads`.
         num_heads: Number of heads.
+        query_dim: Width of queries and keys, a multiple of `num_heads`; `inner_dim` when None. W_q sees every video
+            token at every step, so most of what the attention costs grows with it.
     """
 
     attention_backend: AttentionBackendName | None = None
     norm_q: nn.Module
     norm_k: nn.Module
 
-    def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int) -> None:
+    def __init__(
+        self, dim: int, identity_dim: int, inner_dim: int, num_heads: int, query_dim: int | None = None
+    ) -> None:
         super().__init__()
-        if inner_dim % num_heads:
-            raise ValueError(f"injection width {inner_dim} is not a multiple of {num_heads} heads")
+        query_dim = inner_dim if query_dim is None else query_dim
+        for width in (inner_dim, query_dim):
+            if width % num_heads:
+                raise ValueError(f"injection width {width} is not a multiple of {num_heads} heads")
         self.num_heads = num_heads
-        self.to_q = nn.Linear(dim, inner_dim, bias=False)
-        self.to_k = nn.Linear(identity_dim, inner_dim, bias=False)
+        self.to_q = nn.Linear(dim, query_dim, bias=False)
+        self.to_k = nn.Linear(identity_dim, query_dim, bias=False)
         self.to_v = nn.Linear(identity_dim, inner_dim, bias=False)
-        self.norm_q = nn.LayerNorm(inner_dim // num_heads)
-        self.norm_k = nn.LayerNorm(inner_dim // num_heads, bias=False)
+        self.norm_q = nn.LayerNorm(query_dim // num_heads)
+        self.norm_k = nn.LayerNorm(query_dim // num_heads, bias=False)
         self.to_out = nn.Identity() if inner_dim == dim else nn.Linear(inner_dim, dim, bias=False)
 
     def project(self, identity_tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,17 +81,21 @@ class IdentityAttention(nn.Module):
 class ReleasedIdentityAttention(IdentityAttention):
     """The same attention as the authors' released checkpoint has it: tokens are normalised whole, heads are not.
 
-    It always has an output projection, and no gain starts at zero.
+    It always has an output projection, and no gain starts at zero. Unless an attention kernel is chosen, it computes in
+    the authors' steps, so that bfloat16 rounds to the same bits.
 
     Args:
         dim: Width of the video tokens.
         identity_dim: Width of the identity tokens.
-        inner_dim: Width of the attention; a multiple of `num_heads`.
+        inner_dim: Width of the values; a multiple of `num_heads`.
         num_heads: Number of heads.
+        query_dim: Width of queries and keys; `inner_dim` when None.
     """
 
-    def __init__(self, dim: int, identity_dim: int, inner_dim: int, num_heads: int) -> None:
-        super().__init__(dim, identity_dim, inner_dim, num_heads)
+    def __init__(
+        self, dim: int, identity_dim: int, inner_dim: int, num_heads: int, query_dim: int | None = None
+    ) -> None:
+        super().__init__(dim, identity_dim, inner_dim, num_heads, query_dim)
         self.norm_q, self.norm_k = nn.Identity(), nn.Identity()
         self.norm_hidden = nn.LayerNorm(dim)
         self.norm_identity = nn.LayerNorm(identity_dim)
@@ -96,7 +107,15 @@ class ReleasedIdentityAttention(IdentityAttention):
 
     def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend from video tokens (B, S, dim) to the projected identity tokens; returns (B, S, dim)."""
-        return super().forward(self.norm_hidden(hidden_states), key, value)
+        hidden_states = self.norm_hidden(hidden_states)
+        if self.attention_backend is not None:
+            return super().forward(hidden_states, key, value)
+        query = rearrange(self.to_q(hidden_states), "b s (h d) -> b h s d", h=self.num_heads)
+        half_scale = query.shape[-1] ** -0.25
+        logits = (query * half_scale) @ (key * half_scale).transpose(-1, -2)
+        weights = logits.softmax(dim=-1, dtype=torch.float32).type_as(logits)
+        out: Tensor = self.to_out(rearrange(weights @ value, "b h s d -> b s (h d)"))
+        return out
 
 
 class LayerAwareFeature(nn.Module):
@@ -142,11 +161,12 @@ class IdentityInjection(nn.Module):
     Args:
         dim: Width of the video tokens.
         identity_dim: Width of the identity tokens.
-        inner_dim: Width of the attention.
+        inner_dim: Width of the attention's values.
         num_heads: Heads of the attention.
         use_layer_aware: False leaves F_l out (ablation "w/o LACSI"): what is attended to is added as it is, and the
             transformer scales it by one zero-initialised gain that all layers share.
         kind: Whose attention it is, the paper's or the released checkpoint's.
+        query_dim: Width of the attention's queries and keys; `inner_dim` when None.
     """
 
     def __init__(
@@ -157,12 +177,13 @@ class IdentityInjection(nn.Module):
         num_heads: int,
         use_layer_aware: bool,
         kind: InjectionKind = "paper",
+        query_dim: int | None = None,
     ) -> None:
         super().__init__()
         if kind == "released" and use_layer_aware:
             raise ValueError("the released injection has no layer-aware feature; pass use_layer_aware=False")
         attention = {"paper": IdentityAttention, "released": ReleasedIdentityAttention}[kind]
-        self.attention = attention(dim, identity_dim, inner_dim, num_heads)
+        self.attention = attention(dim, identity_dim, inner_dim, num_heads, query_dim)
         self.feature = LayerAwareFeature(dim) if use_layer_aware else None
 
     def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor, token_grid: tuple[int, int, int]) -> Tensor:

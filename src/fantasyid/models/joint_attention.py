@@ -37,7 +37,7 @@ class JointAttnProcessor:
         """Attend over the joint sequence.
 
         Args:
-            attn: The module whose weights are used; its three projections may be fused into one.
+            attn: The module whose weights are used.
             hidden_states: Video tokens (B, S, dim).
             encoder_hidden_states: Text tokens (B, L, dim).
             attention_mask: Added to the logits; broadcasts to (B, heads, L + S, L + S).
@@ -48,11 +48,9 @@ class JointAttnProcessor:
         """
         text_length = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
-        if attn.fused_projections:
-            projected = attn.to_qkv(tokens).chunk(3, dim=-1)
-        else:
-            projected = attn.to_q(tokens), attn.to_k(tokens), attn.to_v(tokens)
-        query, key, value = (x.unflatten(-1, (attn.heads, -1)) for x in projected)
+        query, key, value = (
+            project(tokens).unflatten(-1, (attn.heads, -1)) for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
         if self.norm_rotary is not None and image_rotary_emb is not None:
             query, key = (
                 self.norm_rotary(x, norm.weight, norm.bias, norm.eps, *image_rotary_emb, text_length)

@@ -80,7 +80,7 @@ class ReleasedFaceAbstractor(nn.Module):
             nn.LeakyReLU(),
             nn.Linear(face_dim, face_dim),
         )
-        self.position = nn.Parameter(0.02 * torch.randn(1, grid_size, grid_size, face_dim))
+        self.positions = nn.Parameter(0.02 * torch.randn(2, grid_size, grid_size, face_dim))
         first, others = ReleasedBottleneck(face_dim, conv_dim), range(num_blocks - 1)
         self.before = nn.Sequential(first, *[ReleasedBottleneck(conv_dim, conv_dim) for _ in others])
         self.pool = nn.AvgPool2d(grid_size // pooled_size)
@@ -103,8 +103,11 @@ class ReleasedFaceAbstractor(nn.Module):
         Returns:
             (B, pooled_size ** 2, token_dim).
         """
-        grid = rearrange(self.mapping(face_tokens) + self.position, "b h w c -> b c h w")
-        grid = self.after(self.pool(self.before(grid)))
+        grid = self.mapping(face_tokens)
+        # Two of the authors' layers add theirs, one after the other; added at once, bfloat16 rounds to another sum.
+        for position in self.positions:
+            grid = grid + position
+        grid = self.after(self.pool(self.before(rearrange(grid, "b h w c -> b c h w"))))
         tokens = self.mlp(rearrange(grid, "b c h w -> b (h w) c"))
         out: Tensor = self.to_out(self.feed_forward(tokens))
         return out
@@ -132,8 +135,9 @@ class ReleasedTransformerBlock(nn.Module):
         query, key, value = rearrange(
             self.to_qkv(self.norm1(x)), "b n (three h d) -> three b h n d", three=3, h=self.num_heads
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
-        x = x + self.to_out(rearrange(attended, "b h n d -> b n (h d)"))
+        # In the authors' steps, which PyTorch's attention function rounds otherwise; it all runs once per video.
+        weights = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        x = x + self.to_out(rearrange(weights.softmax(dim=-1) @ value, "b h n d -> b n (h d)"))
         x = x + self.feed_forward(self.norm2(x))
         return x
 
@@ -261,6 +265,9 @@ class ReleasedIdentityEncoder(ModelMixin, ConfigMixin):
     up to the full mesh, and strided convolutions along the vertex numbers take them down again to the other identity
     tokens.
 
+    Loaded in bfloat16 it computes as the authors' code does: only the vertex encoder stays in float32, where a depth
+    keeps its millimetres.
+
     Args:
         face_dim: Width of the face tokens.
         grid_size: Side of the grid of face tokens.
@@ -278,7 +285,7 @@ class ReleasedIdentityEncoder(ModelMixin, ConfigMixin):
     photo_style = "ffhq"
     """How a photo is cropped for this encoder; see `conditioning.identity`."""
     _no_split_modules: ClassVar[list[str]] = ["ReleasedTransformerBlock", "ReleasedBottleneck", "ReleasedResConv1D"]
-    _keep_in_fp32_modules: ClassVar[list[str]] = ["face_abstractor", "vertex_encoder", "reducer"]
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["vertex_encoder"]
 
     @register_to_config
     def __init__(
@@ -325,9 +332,9 @@ class ReleasedIdentityEncoder(ModelMixin, ConfigMixin):
 
         Args:
             face_tokens: (B, grid_size, grid_size, face_dim): EVA02-CLIP-L/14-336 after 20 of its 24 blocks, without
-                the class token and the final norm.
-            vertices: The person's FLAME head (B, levels[0], 3) in cm. The checkpoint was made with heads that keep the
-                photo's pose and expression.
+                the class token and the final norm; in the encoder's dtype.
+            vertices: The person's FLAME head (B, levels[0], 3) in cm, float32. The checkpoint was made with heads that
+                keep the photo's pose and expression.
 
         Returns:
             (B, pooled_size ** 2 + levels[0] divided by the strides, widths[-1]); 115 tokens of 2048 by default.
@@ -344,8 +351,9 @@ class ReleasedIdentityEncoder(ModelMixin, ConfigMixin):
                 f"of {num_vertices} (FLAME, topology {self.config.topology_hash}); use a FLAME reconstruction."
             )
         face = self.face_abstractor(face_tokens)
-        shape = self.vertex_encoder(vertices / CM_PER_METRE, face)
-        reduced = self.reducer(rearrange(shape, "b n c -> b c n"))
+        dtype = self.vertex_encoder.queries.dtype
+        shape = self.vertex_encoder(vertices.to(dtype) / CM_PER_METRE, face.to(dtype))
+        reduced = self.reducer(rearrange(shape.to(face.dtype), "b n c -> b c n"))
         return torch.cat([face, rearrange(reduced, "b c n -> b n c")], dim=1)
 
 

@@ -80,7 +80,8 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
 
     Args (beyond those of `CogVideoXTransformer3DModel`):
         identity_token_dim: Width of the identity tokens; None builds no injection at all.
-        injection_dim: Width of the identity attention; the transformer's own width when None.
+        injection_dim: Width of the identity attention's values; the transformer's own width when None.
+        injection_query_dim: Width of its queries and keys; `injection_dim` when None.
         injection_heads: Heads of the identity attention; as many as the transformer's when None.
         injection_interval: Inject after blocks 0, interval, 2 * interval, ...
         use_layer_aware: False replaces every F_l by one zero-initialised gain that the layers share
@@ -129,6 +130,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_interval: int = 1,
         use_layer_aware: bool = True,
         injection_kind: InjectionKind = "paper",
+        injection_query_dim: int | None = None,
     ) -> None:
         super().__init__(
             num_attention_heads=num_attention_heads,
@@ -169,7 +171,9 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 return None
             inner_dim = dim if injection_dim is None else injection_dim
             heads = num_attention_heads if injection_heads is None else injection_heads
-            return IdentityInjection(dim, identity_token_dim, inner_dim, heads, use_layer_aware, injection_kind)
+            return IdentityInjection(
+                dim, identity_token_dim, inner_dim, heads, use_layer_aware, injection_kind, injection_query_dim
+            )
 
         self.transformer_blocks = nn.ModuleList(
             [
@@ -258,6 +262,16 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 plan[f"transformer_blocks.{layer}.injection.attention"] = gather
                 plan[f"transformer_blocks.{layer}.injection.feature"] = {0: split_output}
         return plan
+
+    def fuse_qkv_projections(self) -> None:
+        """Refuse: diffusers would put its own attention in place of `JointAttnProcessor`.
+
+        That one knows neither the choice of a kernel nor context parallelism, and fused products are no faster here.
+        """
+        raise InvalidRequestError(
+            "fuse_qkv_projections() would undo the choice of attention kernels and devices, and is no faster; leave it "
+            "out, and use fantasyid.pipelines.acceleration."
+        )
 
     def enable_cache(self, config: Any) -> None:
         """Enable one of diffusers' step caches; see `CacheMixin.enable_cache`."""

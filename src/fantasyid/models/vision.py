@@ -92,7 +92,7 @@ class FaceVisionModel(ModelMixin, ConfigMixin):
         Returns:
             Tokens (B, image_size / patch_size, image_size / patch_size, width) and unit embedding (B, embedding_dim).
         """
-        features = self.stem(images)
+        features = self.stem(images.to(self.dtype))
         grid_height = features.shape[2]
         tokens = rearrange(features, "b c h w -> b (h w) c") + self.position
         for block in self.blocks:

@@ -1,23 +1,28 @@
 """Options that make denoising faster; each is off or on by name, and they compose."""
 
-from types import MethodType
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, MethodType
+from typing import Annotated, Any, Literal
 
 import torch
 from diffusers import FirstBlockCacheConfig, TaylorSeerCacheConfig
+from diffusers.models.activations import GELU
+from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.optional import require
 from fantasyid.models.attention_kernels import AttentionKernel, use_attention
-from fantasyid.models.fp8 import Fp8Linear
+from fantasyid.models.fp8 import Fp8Linear, gelu_quantize_rows
+from fantasyid.models.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDBlock, FantasyIDTransformer3DModel
 
 CacheKind = Literal["first-block", "taylor"]
 
 _FP8_CAPABILITY = (8, 9)
+_TUNING: Mapping[str, bool] = MappingProxyType({"coordinate_descent_tuning": True, "max_autotune_pointwise": True})
 
 
 class Acceleration(BaseModel):
@@ -26,11 +31,12 @@ class Acceleration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     compile: bool = False
-    """Compile the blocks, with one kernel of our own on GPUs: exact up to rounding; the first step takes longer."""
+    """Compile the blocks, with kernels of our own on GPUs: exact up to rounding; the first step takes longer."""
+    tune: bool = False
+    """Let the compiler search for the fastest form of each kernel: a first step of about 40 s instead of 5, once per
+    machine, since what it finds is kept on disk."""
     attention: AttentionKernel | Literal["auto"] | None = None
     """Attention kernel: exact up to rounding; `auto` takes the fastest there is, None what PyTorch takes."""
-    fuse_qkv: bool = False
-    """One matrix product for query, key and value: exact; the transformer can't be saved afterwards."""
     fp8: bool = False
     """Linear layers of the blocks in 8-bit floating point, scaled by row; the transformer can't be saved afterwards."""
     cache: CacheKind | None = None
@@ -43,6 +49,12 @@ class Acceleration(BaseModel):
     """Relative change of the first block's addition below which `first-block` skips."""
     cache_interval: Annotated[int, Field(ge=2)] = 3
     """`taylor` computes one of so many steps."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Acceleration":
+        if self.tune and not self.compile:
+            raise InvalidRequestError("tune chooses among compiled kernels, and compile is off; switch it on too.")
+        return self
 
 
 def accelerate(
@@ -65,8 +77,6 @@ def accelerate(
     device = device or transformer.device
     if options.attention is not None:
         options = options.model_copy(update={"attention": use_attention(transformer, options.attention, device)})
-    if options.fuse_qkv:
-        fuse_projections(transformer)
     if options.fp8:
         if device.type == "cuda" and torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
             raise InvalidRequestError(
@@ -76,8 +86,8 @@ def accelerate(
         quantize_linears(transformer)
     if options.compile:
         if device.type == "cuda":
-            fuse_norm_and_rotary(transformer)
-        compile_blocks(transformer)
+            use_gpu_kernels(transformer)
+        compile_blocks(transformer, tune=options.tune)
     if options.cache == "first-block":
         transformer.enable_cache(FirstBlockCacheConfig(threshold=options.cache_threshold))
     elif options.cache == "taylor":
@@ -88,39 +98,47 @@ def accelerate(
     return options
 
 
-def fuse_projections(transformer: FantasyIDTransformer3DModel) -> None:
-    """Compute query, key and value of each block in one matrix product; their separate weights are dropped."""
-    for block in transformer.transformer_blocks:
-        attention: Attention = block.attn1
-        attention.fuse_projections()
-        del attention.to_q, attention.to_k, attention.to_v
-
-
 def quantize_linears(transformer: FantasyIDTransformer3DModel) -> None:
     """Put float8 layers in the place of the blocks' linear layers that see all tokens.
 
-    What sees the time only, or the identity tokens once per video, stays as it is: it costs next to nothing.
+    What sees the time only, or the identity tokens once per video, stays as it is: it costs next to nothing. The GELU
+    between a block's last two layers becomes part of the second, which rounds what comes out of it.
     """
     for block in transformer.transformer_blocks:
+        layers: Any = block.ff.net  # type: ignore[union-attr]
+        if _is_tanh_gelu(layers[0]):
+            layers[0], layers[2] = Fp8Linear(layers[0].proj), Fp8Linear(layers[2], gelu_quantize_rows)
         for name, module in list(block.named_modules()):
             once_per_video = name.startswith("injection.") and name.endswith((".to_k", ".to_v"))
             if isinstance(module, nn.Linear) and not name.startswith(("norm1.", "norm2.")) and not once_per_video:
                 block.set_submodule(name, Fp8Linear(module))
 
 
-def fuse_norm_and_rotary(transformer: FantasyIDTransformer3DModel) -> None:
-    """Normalise and rotate queries and keys in one GPU kernel.
+def use_gpu_kernels(transformer: FantasyIDTransformer3DModel) -> None:
+    """Use our own GPU kernels where PyTorch's compiler passes over memory more often than need be.
 
     Raises:
         MissingBackendError: Triton is not installed.
     """
-    norm_rotary = require("fantasyid.models.norm_rotary", "gpu", "run compiled blocks on a GPU").norm_rotary
+    purpose = "run compiled blocks on a GPU"
+    norm_rotary = require("fantasyid.models.norm_rotary", "gpu", purpose).norm_rotary
+    gelu_quantize = require("fantasyid.models.gelu_quantize", "gpu", purpose).gelu_quantize
     for module in transformer.modules():
         if isinstance(module, Attention):
             module.processor.norm_rotary = norm_rotary
+        elif isinstance(module, FeedForward) and _is_tanh_gelu(module.net[0]):
+            module.net[0] = LinearGelu(module.net[0])
+        elif isinstance(module, Fp8Linear) and module.quantize is gelu_quantize_rows:
+            module.quantize = gelu_quantize
 
 
-def compile_blocks(transformer: FantasyIDTransformer3DModel, backend: str = "inductor") -> None:
+def _is_tanh_gelu(module: nn.Module) -> bool:
+    return isinstance(module, GELU) and module.approximate == "tanh"
+
+
+def compile_blocks(
+    transformer: FantasyIDTransformer3DModel, tune: bool = False, backend: str | Callable[..., Any] = "inductor"
+) -> None:
     """Compile the blocks, all by one compilation, as they differ in their weights only.
 
     Only the block's own computation is compiled, inside whatever hooks are put around it later: step caches decide from
@@ -128,6 +146,7 @@ def compile_blocks(transformer: FantasyIDTransformer3DModel, backend: str = "ind
 
     Args:
         transformer: Whose blocks to compile.
+        tune: Whether to search for the fastest form of each kernel.
         backend: Of `torch.compile`.
 
     Raises:
@@ -135,7 +154,13 @@ def compile_blocks(transformer: FantasyIDTransformer3DModel, backend: str = "ind
     """
     # With several devices, the gathers inside a block are what PyTorch 2.11 can't trace.
     whole = not torch.distributed.is_initialized()
-    compiled = torch.compile(FantasyIDBlock.forward, fullgraph=whole, dynamic=False, backend=backend)
+    compiled = torch.compile(
+        FantasyIDBlock.forward,
+        fullgraph=whole,
+        dynamic=False,
+        backend=backend,
+        options=dict(_TUNING) if tune else None,
+    )
     for block in transformer.transformer_blocks:
         if "forward" in vars(block):
             raise InvalidRequestError("The blocks are compiled, cached or offloaded already; compile them first.")

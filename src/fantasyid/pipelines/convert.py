@@ -90,7 +90,7 @@ class ConversionManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layout: Literal["fantasyid-released-1"] = "fantasyid-released-1"
+    layout: Literal["fantasyid-released-2"] = "fantasyid-released-2"
     """Version of the conversion."""
     ignored_config: tuple[str, ...]
     """Fields of the authors' transformer config that nobody reads."""

@@ -371,10 +371,9 @@ class FantasyIDPipeline(DiffusionPipeline):
                     f"The vertices are of mesh {inputs.topology_hash}, but the identity encoder was trained on "
                     f"{expected}; read the photo with the head model it was trained with."
                 )
-            face_tokens = self.face_vision(inputs.face_crop.to(device, self.face_vision.dtype)).tokens
-            encoder_dtype = self.identity_encoder.dtype
+            face_tokens = self.face_vision(inputs.face_crop.to(device)).tokens
             identity_tokens = self.identity_encoder(
-                face_tokens.to(encoder_dtype), inputs.vertices.to(device, encoder_dtype)
+                face_tokens.to(self.identity_encoder.dtype), inputs.vertices.to(device)
             )
             tokens = repeat(identity_tokens.to(dtype), "b k d -> (b n) k d", n=batch_size // people)
         return IdentityConditions(reference, tokens)
@@ -525,18 +524,20 @@ class FantasyIDPipeline(DiffusionPipeline):
             latents: Noise of this shape to use instead.
 
         Returns:
-            Float32 latents, times the standard deviation the scheduler starts with.
+            Latents in the dtype they keep through all steps, times the standard deviation the scheduler starts with:
+            float32, and with the released checkpoint the transformer's, to which its authors round them.
 
         Raises:
             InvalidRequestError: The noise or the list of generators does not fit the shape.
         """
         if isinstance(generator, list) and len(generator) != shape[0]:
             raise InvalidRequestError(f"There are {len(generator)} generators for {shape[0]} videos.")
+        dtype = self.transformer.dtype if self.transformer.config.injection_kind == "released" else torch.float32
         if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
         elif latents.shape != shape:
             raise InvalidRequestError(f"latents are {tuple(latents.shape)} and must be {shape}.")
-        return latents.to(device, torch.float32) * float(self.scheduler.init_noise_sigma)
+        return latents.to(device, dtype) * float(self.scheduler.init_noise_sigma)
 
     @explain_out_of_memory
     @torch.no_grad()
@@ -687,11 +688,12 @@ class FantasyIDPipeline(DiffusionPipeline):
                 prediction = self._predict(latents, timestep, text, rotary, inputs)
                 if isinstance(self.scheduler, CogVideoXDPMScheduler):
                     before = timesteps[step - 1] if step > 0 else None
-                    latents, estimate = self.scheduler.step(
+                    stepped, estimate = self.scheduler.step(
                         prediction, estimate, timestep, before, latents, generator=generator, return_dict=False
                     )
                 else:
-                    latents = self.scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+                    stepped = self.scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+                latents = stepped.to(latents.dtype)
                 if callback_on_step_end is not None:
                     available: StepTensors = {
                         "latents": latents,

@@ -247,8 +247,8 @@ def _encoder_state(source: _Weights, encoder: ReleasedIdentityEncoder) -> dict[s
     state["face_abstractor.to_out.weight"] = source.take("face_abstractor.proj_out").float().T.contiguous()
     # The eighth layer adds its positions in place, to what the ninth starts from and adds its own to.
     positions = [source.take(f"face_abstractor.layers.{layer}.0.pos_emb").float() for layer in (8, 9)]
-    state["face_abstractor.position"] = rearrange(
-        positions[0] + positions[1], "1 (h w) c -> 1 h w c", h=encoder.config.grid_size
+    state["face_abstractor.positions"] = rearrange(
+        positions, "layer 1 (h w) c -> layer h w c", h=encoder.config.grid_size
     )
     return {**state, **dict(encoder.named_buffers())}
 

@@ -9,7 +9,7 @@ diffusers' form in FOLDER/result.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from fantasyid.training.vae import VaeObjective
 from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=[*_FACE_STAGES, *_VIDEO_STAGES])
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="result to start from, of this stage or the one before")
     parser.add_argument("--vision", type=Path, help="result of the vision stage, for vae and decoder")
     parser.add_argument("--device", default="cuda")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     config = load_stage(options.config)
     torch.manual_seed(config.seed)
     torch.backends.cuda.matmul.allow_tf32 = True
@@ -77,8 +77,8 @@ def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
     vision = FaceVisionModel.from_pretrained(options.vision).to(options.device).requires_grad_(False)
     for weight in (p for p in vae.parameters() if p.ndim == 5):  # the layout tensor cores want
         weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-    trainer = Trainer(vae, config.optimiser, options.out)
     rng = np.random.default_rng(config.seed)
+    trainer = Trainer(vae, config.optimiser, options.out, rng)
     pool = ClipPool.open(options.pool)
     objective = VaeObjective(pool, vision, config.optimiser.batch_size, rng, **config.objective)
     trainer.fit(lambda: objective(vae))
@@ -98,8 +98,8 @@ def _rigs(options: argparse.Namespace) -> RigSet:
 
 def _train_vision(config: StageConfig, options: argparse.Namespace) -> None:
     model = FaceVisionModel(**config.model).to(options.device)
-    trainer = Trainer(model, config.optimiser, options.out)
     rng = np.random.default_rng(config.seed)
+    trainer = Trainer(model, config.optimiser, options.out, rng)
     pool, rigs = ClipPool.open(options.pool), _rigs(options)
     objective = VisionObjective(pool, rigs, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
@@ -112,9 +112,9 @@ def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
         model.mean_landmarks.copy_(mean_landmarks(rigs))
     else:
         model = FaceReaderModel.from_pretrained(options.init)
-    model.to(options.device)
-    trainer = Trainer(model, config.optimiser, options.out)
+    model.to(options.device).train()
     rng = np.random.default_rng(config.seed)
+    trainer = Trainer(model, config.optimiser, options.out, rng)
     views = FaceViews.open(options.pool, options.device)
     objective = ReaderObjective(views, rigs, head, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
@@ -128,7 +128,8 @@ def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_("injection" in name)
     model = VideoModel(transformer, encoder)
-    trainer = Trainer(model, config.optimiser, options.out)
+    generator = torch.Generator(options.device).manual_seed(config.seed)
+    trainer = Trainer(model, config.optimiser, options.out, generator)
     if config.optimiser.compile:
         transformer.compile_repeated_blocks(fullgraph=True)
     fields = {key: value for key, value in config.objective.items() if key not in ("freeze_base", "identity_encoder")}
@@ -137,7 +138,7 @@ def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
         scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
         head=head,
         batch_size=config.optimiser.batch_size,
-        generator=torch.Generator(options.device).manual_seed(config.seed),
+        generator=generator,
         kind="stills" if options.stage == "stills" else "clips",
         **fields,
     )

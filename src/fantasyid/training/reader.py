@@ -55,7 +55,8 @@ class ReaderObjective:
         other_share: Crops that show no face, over `batch_size`.
         real_weight: Weight of fitted shape, expression and pose, which are estimates, against known ones.
         temperature: Of the InfoNCE softmax over cosines.
-        near_cm: Distance over the face, in cm, at which the InfoNCE softmax over distances falls by a factor of e.
+        near_share: Distance over the face, as a share of the batch's mean, at which the InfoNCE softmax over distances
+            falls by a factor of e. A share, because in cm exaggerated shapes would lower the loss.
         identity_weight: Weight of the shape's distance in cm.
         prior_weight: Weight of the mean square of the coefficients' error, which decides what the face does not show.
         contrast_weight: Weight of the InfoNCE term.
@@ -73,7 +74,7 @@ class ReaderObjective:
     other_share: float = 0.125
     real_weight: float = 0.3
     temperature: float = 0.1
-    near_cm: float = 0.06
+    near_share: float = 0.35
     identity_weight: float = 6.0
     prior_weight: float = 0.1
     contrast_weight: float = 0.3
@@ -139,13 +140,14 @@ class ReaderObjective:
         in_cm = torch.linalg.cholesky(self._identity_gram)
         placed = identity @ in_cm
         distance = torch.cdist(placed[: len(first)], placed[len(first) :])
+        distance = distance / distance.mean()
         label = torch.arange(len(first), device=identity.device)
         # A person drawn twice is no other person.
         exact = "donot_use_mm_for_euclid_dist"  # by products, equal coefficients would seem up to 0.007 apart
         twice = torch.cdist(known[: len(first)], known[len(first) :], compute_mode=exact) < 1e-3
         twice = twice & (label[:, None] != label)
         losses = []
-        for scores in (first @ second.T / self.temperature, -((distance / self.near_cm) ** 2)):
+        for scores in (first @ second.T / self.temperature, -((distance / self.near_share) ** 2)):
             scores = scores.masked_fill(twice, -torch.inf)
             losses += [F.cross_entropy(scores, label), F.cross_entropy(scores.T, label)]
         nearest = (first @ second.T).masked_fill(twice, -torch.inf).argmax(1)

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
+from fantasyid.training.random_states import RandomStates
 
 Losses = dict[str, Tensor]
 _LOG_EVERY = 50
@@ -22,13 +25,26 @@ _SAVE_EVERY_SECONDS = 120
 class Trainer:
     """Trains one module and keeps a running average of its weights.
 
+    A run that was stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit, unless its
+    learning rate follows the minutes. So between this and `fit` nothing may be drawn at random.
+
     Args:
         model: What is trained; parameters that do not require gradients stay as they are.
         config: How.
         folder: Where `checkpoint.pt` and `log.jsonl` are written; a checkpoint found there is continued.
+        random: What the losses draw from, beside PyTorch's default generators.
+
+    Raises:
+        InvalidRequestError: The checkpoint has no states of random numbers, or those of another kind of device.
     """
 
-    def __init__(self, model: nn.Module, config: OptimiserConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimiserConfig,
+        folder: Path,
+        random: np.random.Generator | torch.Generator,
+    ) -> None:
         self.model, self.config, self.folder = model, config, folder
         weights = [p for p in model.parameters() if p.requires_grad]
         groups = [
@@ -38,6 +54,7 @@ class Trainer:
         fused = weights[0].is_cuda
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=fused)
         self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
+        self.random_states = RandomStates(random, weights[0].device)
         self.step, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
@@ -94,6 +111,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "random": self.random_states.state_dict(),
         }
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
@@ -101,11 +119,17 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        if "random" not in state:
+            raise InvalidRequestError(
+                f"{self.checkpoint} is of an earlier version, which did not keep the states of random numbers; "
+                "continue it with that version, or start anew in another folder."
+            )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.average.n_averaged.fill_(self.step)
+        self.random_states.load_state_dict(state["random"])
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))

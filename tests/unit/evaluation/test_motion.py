@@ -95,7 +95,7 @@ def test_measures_from_frames() -> None:
     network = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
     with torch.no_grad():
         network.mean_landmarks.copy_(torch.from_numpy(crop))
-        for parameter in network.landmark_head.parameters():
+        for parameter in network.to_landmarks.parameters():
             parameter.zero_()
     measures = measure_actions(slide(1), (FACE, None, FACE), LandmarkReader(network))
     assert measures is not None

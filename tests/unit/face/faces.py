@@ -81,7 +81,7 @@ def average_face_model(landmarks: Tensor, confidence: float = 10.0) -> FaceReade
         The network; it finds the mean head from the front, without expression.
     """
     model = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
-    for layer in (model.landmark_head[-1], model.to_identity, model.to_expression, model.to_pose, model.to_confidence):
+    for layer in (model.to_landmarks, model.to_identity, model.to_expression, model.to_pose, model.to_confidence):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     torch.nn.init.constant_(model.to_expression.bias, -50.0)  # its softplus is 0

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 FLOAT = TensorProto.FLOAT
 # Distances and points of the tiny detector, in strides from the cell it looks from.
 EDGES = (0.5, 1.0, 1.5, 2.0)
-POINTS = (0.1, 0.2, 0.9, 0.2, 0.5, 0.6, 0.2, 1.0, 0.8, 1.0)
+POINTS = (0.1, 0.2, 0.9, 0.3, 0.5, 0.6, 0.2, 1.0, 0.8, 1.0)
 
 
 def save_scrfd(path: Path, strides: tuple[int, ...] = (8, 16, 32), anchors: int = 2, with_points: bool = True) -> Path:

@@ -80,6 +80,27 @@ def test_tilted_face_is_found_where_it_is(detector: DlibFaceDetector, tilt_deg: 
     assert face.score >= 0.5
 
 
+@pytest.mark.parametrize(("quarters", "tilt_deg"), [(1, 90), (2, 180), (3, -90)])
+def test_face_in_a_photo_that_lies_on_its_side_is_found(
+    detector: DlibFaceDetector, quarters: int, tilt_deg: float
+) -> None:
+    wide = np.hstack([portrait(), np.full((300, 100, 3), 90, np.uint8)])
+    (face,) = detector.detect(np.ascontiguousarray(np.rot90(wide, quarters)))
+    x0, y0, x1, y1 = PORTRAIT_BOX
+    expected = {1: (y0, 400 - x1, y1, 400 - x0), 2: (400 - x1, 300 - y1, 400 - x0, 300 - y0)}
+    expected[3] = (300 - y1, x0, 300 - y0, x1)
+    assert face.box == pytest.approx(expected[quarters], abs=12)
+    assert face.tilt_deg == tilt_deg
+
+
+def test_doubtful_face_gives_way_to_a_sure_one_in_the_turned_photo(detector: DlibFaceDetector) -> None:
+    suit = np.ascontiguousarray(astronaut()[180:480, 80:380])
+    assert [0 < face.score < 0.2 for face in detector.detect(suit)] == [True]
+    (face,) = detector.detect(np.hstack([suit, portrait()[::-1, ::-1]]))
+    assert face.tilt_deg == 180
+    assert face.box[0] > 300
+
+
 def test_face_in_the_dark_is_found(detector: DlibFaceDetector) -> None:
     (face,) = detector.detect((portrait() * 0.07).astype(np.uint8))
     assert face.box == pytest.approx(PORTRAIT_BOX, abs=12)

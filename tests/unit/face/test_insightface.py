@@ -47,6 +47,8 @@ def test_a_red_cell_is_found_where_it_is_in_the_photo(detector: InsightFaceDetec
     assert face.points is not None
     expected_points = np.array(POINTS).reshape(5, 2) * 16 + np.array([160, 64])
     np.testing.assert_allclose(np.array(face.points), expected_points, atol=0.01)
+    eyes = expected_points[1] - expected_points[0]
+    assert face.tilt_deg == pytest.approx(np.degrees(np.arctan2(-eyes[1], eyes[0])), abs=0.1)
     # The second guess of the cell is the surer one, and the first, which overlaps it, is dropped.
     assert face.score == pytest.approx(1 / (1 + np.exp(-(60 * 127.5 / 128 - 54))), abs=1e-3)
 

@@ -45,7 +45,7 @@ def test_second_pass_sees_a_crop_levelled_and_centred_by_the_first(face: torch.T
 def test_network_sees_the_pixels_of_the_face(face: torch.Tensor) -> None:
     model = average_face_model(face)
     torch.manual_seed(0)
-    torch.nn.init.normal_(model.landmark_head[-1].weight, std=0.01)
+    torch.nn.init.normal_(model.to_landmarks.weight, std=0.01)
     reader = LandmarkReader(model)
     photo = torch.randn(1, 3, 200, 200, generator=torch.Generator().manual_seed(1))
     box = torch.tensor([[60.0, 60.0, 140.0, 140.0]])

@@ -51,6 +51,14 @@ class TurnedHead:
         return ReconstructedHead(self.head.mean, self.head.topology.hash, pose, torch.zeros(52), 0.0)
 
 
+class Seeing(TurnedHead):
+    """The same, and it keeps what it was given."""
+
+    def reconstruct(self, photo: np.ndarray, landmarks: torch.Tensor) -> ReconstructedHead:
+        self.photo, self.landmarks = photo, landmarks
+        return super().reconstruct(photo, landmarks)
+
+
 def assert_is_portrait(reading: FaceReading, tolerance: float = 8) -> None:
     assert reading.num_faces == 1
     assert reading.face.box == pytest.approx(PORTRAIT_BOX, abs=tolerance)
@@ -143,6 +151,21 @@ def test_strong_profile_is_refused_with_its_angle(head: HeadModel, yaw_deg: floa
         reader.read(portrait())
     turned = FaceReader(network, reconstructor=TurnedHead(head, yaw_deg / 1.5)).read(portrait())
     assert turned.head.pose.yaw_deg == yaw_deg / 1.5
+
+
+@pytest.mark.parametrize(("quarters", "roll_deg"), [(0, 0), (1, 90), (2, -180), (3, -90)])
+def test_a_head_is_reconstructed_from_an_upright_photo(head: HeadModel, quarters: int, roll_deg: float) -> None:
+    """DECA's crop is not levelled, so it would see a face on its side."""
+    wide = np.hstack([portrait(), np.full((300, 40, 3), 90, np.uint8)])
+    seeing = Seeing(head, 5.0)
+    reader = FaceReader(average_face_model(head_landmarks(head)), reconstructor=seeing)
+    reading = reader.read(np.ascontiguousarray(np.rot90(wide, quarters)))
+    assert np.array_equal(seeing.photo, wide)
+    middle = (seeing.landmarks.amin(dim=0) + seeing.landmarks.amax(dim=0))[:2] / 2
+    assert middle.tolist() == pytest.approx([142, 122], abs=8)
+    assert seeing.landmarks[152, 1] > seeing.landmarks[10, 1] + 60
+    assert reading.head.pose == HeadPose(5.0, 0.0, roll_deg)
+    assert torch.equal(seeing.landmarks[:, 2], reading.landmarks[:, 2])
 
 
 @pytest.mark.parametrize(("confidence", "is_face"), [(-6.0, False), (-0.1, False), (0.1, True)])

@@ -15,6 +15,7 @@ from fantasyid.core.errors import ExtremeProfileError, MissingWeightsError
 from fantasyid.face.align import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.reconstruct_deca import Crop, DecaFiles, DecaReconstructor
+from fantasyid.face.registry import reader_backends
 from fantasyid.geometry.flame import JOINT_NAMES, FlameModel
 from fantasyid.geometry.head_model import LANDMARKS_478_TO_68, HeadModel
 from fantasyid.models.deca_encoder import DecaEncoder
@@ -175,4 +176,10 @@ def test_files_are_loaded_from_their_folder_or_named(tmp_path: Path, flame: Flam
     write_deca(files.deca, deca_state())
     head = DecaReconstructor.load(files).reconstruct(photo(), face_landmarks())
     assert head.topology_hash == flame.topology.hash
+    _, neutral = reader_backends("deca", tmp_path)
+    _, as_seen = reader_backends("deca", tmp_path, keep_expression_and_pose=True)
+    authors = DecaReconstructor.load(files, crop="squeeze", keep_expression_and_pose=True)
+    for made, wanted in ((neutral, head), (as_seen, authors.reconstruct(photo(), face_landmarks()))):
+        assert made is not None
+        assert torch.equal(made.reconstruct(photo(), face_landmarks()).vertices, wanted.vertices)
     files.deca.unlink()

@@ -89,5 +89,9 @@ def test_readers_are_made_or_say_what_is_missing(tmp_path: Path, monkeypatch: py
     detector, reconstructor = reader_backends("insightface")
     assert isinstance(detector, InsightFaceDetector)
     assert reconstructor is None
+    with pytest.raises(MissingWeightsError, match=r"elsewhere.generic_model\.pkl"):
+        reader_backends("deca", tmp_path / "elsewhere")
+    with pytest.raises(InvalidRequestError, match="'builtin' has no use for DECA's folder"):
+        reader_backends("builtin", tmp_path)
     with pytest.raises(InvalidRequestError, match="no face backend 'mediapipe'; there are builtin, insightface, deca"):
         reader_backends("mediapipe")

@@ -11,6 +11,7 @@ from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.pose import estimate_poses
 from fantasyid.face.reader import FaceReader
+from fantasyid.face.types import DetectedFace
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from tests.unit.face.faces import resized
@@ -47,6 +48,50 @@ def test_landmarks_agree_with_mediapipe(reader: LandmarkReader) -> None:
     errors = np.linalg.norm(landmarks - np.array(list(REFERENCE.values())), axis=1) / FACE_HEIGHT
     assert errors.mean() < 0.03
     assert errors.max() < 0.07
+
+
+def turned_back(points: np.ndarray, quarters: int) -> np.ndarray:
+    """Pixels (P,2) of the square photo turned counter-clockwise by so many quarters, in the photo itself."""
+    for _ in range(quarters):
+        points = np.stack([len(astronaut()) - points[:, 1], points[:, 0]], axis=1)
+    return points
+
+
+@pytest.mark.parametrize(("quarters", "roll_deg"), [(1, 90), (2, -180), (3, -90)])
+def test_photo_that_lies_on_its_side_is_read_like_the_upright_one(quarters: int, roll_deg: float) -> None:
+    reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"))
+    upright = reader.read(astronaut())
+    reading = reader.read(np.ascontiguousarray(np.rot90(astronaut(), quarters)))
+    landmarks = turned_back(reading.landmarks[:, :2].numpy(), quarters)
+    assert np.linalg.norm(landmarks - upright.landmarks[:, :2].numpy(), axis=1).max() < 0.01 * FACE_HEIGHT
+    assert (reading.head.vertices - upright.head.vertices).norm(dim=1).max() < 0.05
+    turned_deg = (reading.head.pose.roll_deg - upright.head.pose.roll_deg - roll_deg + 180) % 360 - 180
+    assert abs(turned_deg) < 1
+    assert -180 <= reading.head.pose.roll_deg < 180
+    assert reading.head.pose.yaw_deg == pytest.approx(upright.head.pose.yaw_deg, abs=1)
+
+
+class Given:
+    """A detector that has always found the same."""
+
+    def __init__(self, face: DetectedFace) -> None:
+        self.face = face
+
+    def detect(self, photo: np.ndarray) -> tuple[DetectedFace, ...]:
+        return (self.face,)
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 180.0])
+def test_face_that_a_detector_took_for_upright_is_read_upside_down(tilt_deg: float) -> None:
+    """HOG detectors do that; the network is asked both ways, and the surer answer counts."""
+    model = load_component(MINI_FOLDER, "face_reader_model")
+    (found,) = DlibFaceDetector().detect(astronaut())
+    x0, y0, x1, y1 = found.box
+    claimed = DetectedFace((512 - x1, 512 - y1, 512 - x0, 512 - y0), 1.0, tilt_deg=tilt_deg)
+    reading = FaceReader(model, Given(claimed)).read(np.ascontiguousarray(astronaut()[::-1, ::-1]))
+    landmarks = turned_back(reading.landmarks[:, :2].numpy(), 2)
+    errors = np.linalg.norm(landmarks[list(REFERENCE)] - np.array(list(REFERENCE.values())), axis=1) / FACE_HEIGHT
+    assert errors.mean() < 0.03
 
 
 def test_mirrored_photo_gives_the_mirrored_pose(reader: LandmarkReader) -> None:

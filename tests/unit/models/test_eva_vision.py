@@ -4,6 +4,7 @@ from torch import Tensor
 
 from fantasyid.core.errors import CorruptWeightsError
 from fantasyid.models.eva_vision import EvaVisionModel
+from tests.eva_clip import visual_shapes
 from tests.tiny import noise
 
 TINY = {
@@ -16,29 +17,9 @@ TINY = {
 }
 
 
-def published_state(layers: int = 6, width: int = 16, hidden: int = 42) -> dict[str, Tensor]:
+def published_state() -> dict[str, Tensor]:
     """The visual tower of a checkpoint as EVA-CLIP names it, its numbers by formula."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, 10, width),
-        "patch_embed.proj.weight": (width, 3, 4, 4),
-        "patch_embed.proj.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-        "head.weight": (5, width),
-        "head.bias": (5,),
-    }
-    for layer in range(layers):
-        block = f"blocks.{layer}."
-        for name in ("norm1", "norm2", "attn.inner_attn_ln"):
-            shapes |= {f"{block}{name}.weight": (width,), f"{block}{name}.bias": (width,)}
-        shapes |= {f"{block}attn.{name}_proj.weight": (width, width) for name in "qkv"}
-        shapes |= {f"{block}attn.{name}_bias": (width,) for name in "qv"}
-        shapes |= {f"{block}attn.proj.weight": (width, width), f"{block}attn.proj.bias": (width,)}
-        shapes |= {f"{block}mlp.{name}.weight": (hidden, width) for name in ("w1", "w2")}
-        shapes |= {f"{block}mlp.{name}.bias": (hidden,) for name in ("w1", "w2")}
-        shapes |= {f"{block}mlp.ffn_ln.weight": (hidden,), f"{block}mlp.ffn_ln.bias": (hidden,)}
-        shapes |= {f"{block}mlp.w3.weight": (width, hidden), f"{block}mlp.w3.bias": (width,)}
+    shapes = visual_shapes(width=16, feed_forward_width=42, num_layers=6, grid=3, patch_size=4, out=5)
     state = {}
     for index, (key, shape) in enumerate(sorted(shapes.items())):
         count = torch.Size(shape).numel()
@@ -108,13 +89,16 @@ def test_places_are_told_apart_and_stretch_over_the_trained_grid() -> None:
     assert (wider(grey).tokens - tokens).abs().max() > 1e-4
 
 
-def test_bfloat16_is_near_float32() -> None:
+def test_bfloat16_is_near_float32_and_rounds_the_picture_once() -> None:
     model = EvaVisionModel.from_eva_clip(published_state(), **TINY)
+    normalised: list[Tensor] = []
+    model.patch_embedding.register_forward_pre_hook(lambda _, inputs: normalised.append(inputs[0]))
     images = noise(1, 3, 12, 12)
     exact = model(images).tokens
-    rough = model.to(torch.bfloat16)(images.bfloat16()).tokens
+    rough = model.to(torch.bfloat16)(images).tokens
     assert rough.dtype == torch.bfloat16
     assert (rough - exact).norm() < 0.05 * exact.norm()
+    assert torch.equal(normalised[1], normalised[0].bfloat16())
 
 
 def test_true_size_of_the_released_checkpoint() -> None:

@@ -25,6 +25,8 @@ VARIANTS = [
     {"injection_interval": 2},
     {"injection_dim": None, "injection_heads": None},
     {"injection_kind": "released", "use_layer_aware": False},
+    {"injection_query_dim": 8},
+    {"injection_kind": "released", "use_layer_aware": False, "injection_query_dim": 8},
 ]
 COGVIDEOX_5B_I2V = {
     "num_attention_heads": 48,
@@ -63,9 +65,10 @@ def identity():
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_untrained_injection_equals_cogvideox_bitwise(base_config, dtype, identity) -> None:
+@pytest.mark.parametrize("query_dim", [None, 8])
+def test_untrained_injection_equals_cogvideox_bitwise(base_config, dtype, query_dim, identity) -> None:
     base = tiny_base(**base_config).to(dtype)
-    model = FantasyIDTransformer3DModel.from_base(base, **IDENTITY_CONFIG)
+    model = FantasyIDTransformer3DModel.from_base(base, **IDENTITY_CONFIG, injection_query_dim=query_dim)
     inputs = tiny_transformer_inputs(num_frames=4 if "patch_size_t" in base_config else 3)
     inputs |= {name: inputs[name].to(dtype) for name in ("hidden_states", "encoder_hidden_states")}
     if base.config.patch_size == 2:
@@ -189,6 +192,7 @@ def test_save_and_load(variant, inputs, identity, tmp_path) -> None:
     model.save_pretrained(tmp_path)
     loaded = FantasyIDTransformer3DModel.from_pretrained(tmp_path)
     assert loaded.config.num_layers == 3
+    assert loaded.config.injection_query_dim == variant.get("injection_query_dim")
     expected = model(**inputs, identity_tokens=identity).sample
     assert torch.equal(loaded(**inputs, identity_tokens=identity).sample, expected)
 
@@ -249,16 +253,35 @@ def test_first_block_cache_skips_blocks_and_their_injection(inputs, identity) ->
     torch.testing.assert_close(second, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_identity_attention_equals_its_formula() -> None:
-    attention = IdentityAttention(dim=8, identity_dim=6, inner_dim=8, num_heads=2)
+@pytest.mark.parametrize("query_dim", [None, 4, 12])
+def test_identity_attention_equals_its_formula(query_dim) -> None:
+    attention = IdentityAttention(dim=8, identity_dim=6, inner_dim=8, num_heads=2, query_dim=query_dim)
+    width = (query_dim or 8) // 2
     video, tokens = noise(1, 5, 8), noise(1, 3, 6)
-    out = attention(video, *attention.project(tokens))
+    key, value = attention.project(tokens)
+    assert (key.shape, value.shape) == ((1, 2, 3, width), (1, 2, 3, 4))
+    out = attention(video, key, value)
     heads = []
-    for rows in (slice(0, 4), slice(4, 8)):
+    for head in range(2):
+        rows = slice(head * width, (head + 1) * width)
         query = attention.norm_q(video[0] @ attention.to_q.weight[rows].T)
         key = attention.norm_k(tokens[0] @ attention.to_k.weight[rows].T)
-        heads.append((query @ key.T / 2.0).softmax(dim=-1) @ (tokens[0] @ attention.to_v.weight[rows].T))
+        values = tokens[0] @ attention.to_v.weight[4 * head : 4 * head + 4].T
+        heads.append((query @ key.T / width**0.5).softmax(dim=-1) @ values)
     torch.testing.assert_close(out[0], torch.cat(heads, dim=-1))
+
+
+@pytest.mark.parametrize("widths", [{"injection_dim": 15}, {"injection_query_dim": 9}])
+def test_heads_must_divide_both_widths(widths) -> None:
+    with pytest.raises(ValueError, match="is not a multiple of 2 heads"):
+        tiny_transformer(**widths)
+
+
+def test_fused_projections_of_diffusers_are_refused(inputs) -> None:
+    model = tiny_transformer()
+    with pytest.raises(InvalidRequestError, match="leave it out"):
+        model.fuse_qkv_projections()
+    assert torch.equal(model(**inputs).sample, tiny_transformer()(**inputs).sample)
 
 
 def test_feature_convolves_within_each_frame() -> None:

@@ -71,7 +71,7 @@ def test_reading_shapes_and_units() -> None:
 
 
 def test_a_reading_does_not_depend_on_the_rest_of_the_batch() -> None:
-    model = tiny_face_reader_model()
+    model = tiny_face_reader_model(head_dropout=0.0)
     images = noise(3, 3, 32, 32)
     together, alone = model.train()(images), model.eval()(images[:1])
     for name in READING:
@@ -91,7 +91,7 @@ def test_face_reader_model_default_size() -> None:
     with torch.device("meta"):
         model = FaceReaderModel()
         assert model(torch.empty(2, 3, 128, 128)).landmarks.shape == (2, 478, 3)
-    assert sum(p.numel() for p in model.parameters()) == 5_178_846
+    assert sum(p.numel() for p in model.parameters()) == 5_264_862
 
 
 @pytest.mark.parametrize("build", [tiny_face_vision, tiny_face_reader_model])

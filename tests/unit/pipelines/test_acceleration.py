@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from diffusers.models.activations import GELU
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.models.attention_kernels import available_attention, use_attention
 from fantasyid.models.fp8 import Fp8Linear, quantize_rows
+from fantasyid.models.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.acceleration import Acceleration, accelerate, compile_blocks, quantize_linears
 from tests.tiny import noise, open_injection, seeded, tiny_base, tiny_transformer, tiny_transformer_inputs
@@ -57,14 +60,6 @@ def test_off_equals_the_plain_path_bitwise(dtype) -> None:
     assert torch.equal(video(options), video())
 
 
-def test_fused_projections_compute_the_same() -> None:
-    model = opened()
-    plain, parameters = predict(model), model.num_parameters()
-    accelerate(model, Acceleration(fuse_qkv=True))
-    assert relative_error(predict(model), plain) < 1e-6
-    assert model.num_parameters() == parameters
-
-
 def test_kernels_agree_and_are_reported() -> None:
     model = opened()
     plain = predict(model)
@@ -82,13 +77,46 @@ def test_kernels_for_gpus_are_refused_on_the_cpu(kernel) -> None:
         accelerate(opened(), Acceleration(attention=kernel))
 
 
+@pytest.mark.parametrize(
+    ("kernel", "query_dim", "expected"),
+    [("flash2", 8, "native"), ("cudnn", 8, "_native_cudnn"), ("flash2", 16, "_native_flash")],
+)
+def test_flash_attention_is_not_asked_for_values_wider_than_queries(monkeypatch, kernel, query_dim, expected) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    model = opened(injection_query_dim=query_dim)
+    use_attention(model, kernel, torch.device("cuda"))
+    block = model.transformer_blocks[0]
+    assert block.injection.attention.attention_backend.value == expected
+    assert block.attn1.processor._attention_backend.value == {"flash2": "_native_flash"}.get(kernel, expected)
+
+
+def test_tuning_needs_compiled_blocks() -> None:
+    with pytest.raises(InvalidRequestError, match="compile is off; switch it on too"):
+        Acceleration(tune=True)
+    torch.compiler.reset()
+    options: list[dict[str, bool]] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor], **more) -> torch.fx.GraphModule:
+        options.append(more)
+        return graph
+
+    for tune in (True, False):
+        model = opened(num_layers=1)
+        compile_blocks(model, tune=tune, backend=backend)
+        predict(model)
+    searches = {"coordinate_descent_tuning": True, "max_autotune_pointwise": True}
+    assert options == [{"options": searches}, {}]
+    assert set(searches) <= set(torch._inductor.list_options())
+
+
 @pytest.mark.parametrize("injection_kind", ["paper", "released"])
 def test_fp8_replaces_what_sees_all_tokens_and_stays_close(injection_kind) -> None:
     model = opened(injection_kind=injection_kind, use_layer_aware=injection_kind == "paper", injection_dim=32)
     plain = predict(model)
-    accelerate(model, Acceleration(fuse_qkv=True, fp8=True))
+    accelerate(model, Acceleration(fp8=True))
     replaced = {name for name, module in model.transformer_blocks[0].named_modules() if isinstance(module, Fp8Linear)}
-    expected = {"attn1.to_qkv", "attn1.to_out.0", "ff.net.0.proj", "ff.net.2", "injection.attention.to_q"}
+    expected = {f"attn1.to_{name}" for name in ("q", "k", "v", "out.0")}
+    expected |= {"ff.net.0", "ff.net.2", "injection.attention.to_q"}
     assert replaced == expected | ({"injection.attention.to_out"} if injection_kind == "released" else set())
     assert 1e-3 < relative_error(predict(model), plain) < 0.06
 
@@ -104,6 +132,45 @@ def test_fp8_rows_keep_their_scale() -> None:
     out = Fp8Linear(linear)(rows[:4].reshape(2, 2, 64))
     assert out.shape == (2, 2, 48)
     assert relative_error(out.reshape(4, 48).detach(), linear(rows[:4]).detach()) < 0.05
+
+
+def test_fp8_takes_the_gelu_into_the_layer_after_it() -> None:
+    """Bit for bit what float8 layers around diffusers' GELU compute."""
+    x = noise(2, 5, 32)
+    for activation, width in (("gelu-approximate", 1), ("gelu", 1), ("geglu", 2)):
+        model = opened(activation_fn=activation)
+        feed_forward = model.transformer_blocks[0].ff
+        up, down = feed_forward.net[0].proj, feed_forward.net[2]
+        hidden = Fp8Linear(up)(x)
+        approximate = "tanh" if activation == "gelu-approximate" else "none"
+        value, gate = hidden.chunk(2, dim=-1) if width == 2 else (1, hidden)
+        expected = Fp8Linear(down)(value * F.gelu(gate, approximate=approximate))
+        quantize_linears(model)
+        assert torch.equal(feed_forward(x), expected), activation
+
+
+def test_gpu_kernels_keep_the_weights_and_their_names() -> None:
+    model = opened()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    for block in model.transformer_blocks:
+        block.ff.net[0] = LinearGelu(block.ff.net[0])
+    assert list(model.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    # An exact GELU on CPUs, so it is refused there.
+    with pytest.raises(NotImplementedError, match="linear_gelu"):
+        predict(model)
+
+
+def test_the_gelu_in_the_product_heeds_what_takes_the_layers_place() -> None:
+    class Adapted(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    gelu = seeded(GELU, dim_in=4, dim_out=6, approximate="tanh")
+    layer = LinearGelu(gelu)
+    layer.proj = gelu.proj = seeded(Adapted, in_features=4, out_features=6)
+    x = noise(3, 4)
+    assert torch.equal(layer(x), gelu(x))
 
 
 def test_one_compilation_serves_all_blocks() -> None:
@@ -123,10 +190,9 @@ def test_one_compilation_serves_all_blocks() -> None:
         compile_blocks(model)
 
 
-def test_fp8_and_fused_blocks_compile_once() -> None:
+def test_fp8_blocks_compile_once() -> None:
     torch.compiler.reset()
     model = opened(num_layers=3)
-    accelerate(model, Acceleration(fuse_qkv=True))
     quantize_linears(model)
     plain = predict(model)
     seen: list[int] = []

@@ -62,7 +62,8 @@ def test_the_conversion_loads_as_a_pipeline(converted: Path) -> None:
     assert isinstance(pipeline.face_vision, EvaVisionModel)
     assert type(pipeline.scheduler).__name__ == "CogVideoXDPMScheduler"
     assert pipeline.transformer.dtype == torch.bfloat16
-    assert {tensor.dtype for tensor in pipeline.identity_encoder.parameters()} == {torch.float32}
+    assert pipeline.identity_encoder.dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in pipeline.identity_encoder.vertex_encoder.parameters()} == {torch.float32}
     assert pipeline.identity_encoder.vertex_encoder.up_weights_0.dtype == torch.float32
     wanted = {"guidance_drops_identity": False, "default_num_inference_steps": 50, "default_guidance_scale": 6.0}
     assert {**pipeline.config, **wanted, "fps": 8, "keep_expression_and_pose": True} == dict(pipeline.config)

@@ -9,6 +9,7 @@ from torch import Tensor
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.pipelines.full_size import PARTS, FullSizePart, check_pipeline_folder, load_eva_clip, missing_weights
+from tests.eva_clip import visual_shapes
 from tests.tiny_pipeline import tiny_pipeline
 
 TEXT_ENCODER, EVA = PARTS[0], PARTS[-1]
@@ -16,30 +17,9 @@ TEXT_ENCODER, EVA = PARTS[0], PARTS[-1]
 
 def published_eva() -> dict[str, Tensor]:
     """All names and true shapes of EVA02-CLIP-L/14-336's visual tower; each tensor repeats one stored number."""
-    width, hidden = 1024, 2730
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, width),
-        "pos_embed": (1, 577, width),
-        "patch_embed.proj.weight": (width, 3, 14, 14),
-        "patch_embed.proj.bias": (width,),
-        "norm.weight": (width,),
-        "norm.bias": (width,),
-        "head.weight": (768, width),
-        "head.bias": (768,),
-        "rope.freqs_cos": (576, 64),
-    }
-    for layer in range(24):
-        block = f"blocks.{layer}."
-        for name in ("norm1", "norm2", "attn.inner_attn_ln"):
-            shapes |= {f"{block}{name}.weight": (width,), f"{block}{name}.bias": (width,)}
-        shapes |= {f"{block}attn.{name}_proj.weight": (width, width) for name in "qkv"}
-        shapes |= {f"{block}attn.{name}_bias": (width,) for name in "qv"}
-        shapes |= {f"{block}attn.proj.weight": (width, width), f"{block}attn.proj.bias": (width,)}
-        for name in ("w1", "w2"):
-            shapes |= {f"{block}mlp.{name}.weight": (hidden, width), f"{block}mlp.{name}.bias": (hidden,)}
-        shapes |= {f"{block}mlp.ffn_ln.weight": (hidden,), f"{block}mlp.ffn_ln.bias": (hidden,)}
-        shapes |= {f"{block}mlp.w3.weight": (width, hidden), f"{block}mlp.w3.bias": (width,)}
-        shapes |= {f"{block}attn.rope.freqs_sin": (576, 64)}
+    shapes = visual_shapes(1024, 2730, num_layers=24, grid=24, patch_size=14, out=768)
+    shapes["rope.freqs_cos"] = (576, 64)
+    shapes |= {f"blocks.{layer}.attn.rope.freqs_sin": (576, 64) for layer in range(24)}
     state = {f"visual.{key}": torch.ones(1, dtype=torch.float16).expand(shape) for key, shape in shapes.items()}
     return {**state, "logit_scale": torch.zeros(()), "text.positional_embedding": torch.zeros(77, 1)}
 

@@ -29,7 +29,7 @@ def model() -> nn.Linear:
 
 
 def trainer(folder: Path, **changes: float) -> Trainer:
-    return Trainer(model(), config(**changes), folder)
+    return Trainer(model(), config(**changes), folder, torch.Generator())
 
 
 def losses_of(trainer: Trainer, stop_at: int | None = None):
@@ -141,7 +141,7 @@ def test_the_minutes_stop_a_run_and_count_over_resumptions(tmp_path: Path) -> No
 
 
 def test_only_matrices_decay(tmp_path: Path) -> None:
-    run = Trainer(model(), config(weight_decay=0.5, learning_rate=0.01, steps=20), tmp_path)
+    run = Trainer(model(), config(weight_decay=0.5, learning_rate=0.01, steps=20), tmp_path, torch.Generator())
     weight, bias = run.model.weight.detach().clone(), run.model.bias.detach().clone()
     run.fit(lambda: {"loss": sum(p.sum() for p in run.model.parameters()) * 0.0})
     assert torch.equal(run.model.bias, bias)
@@ -152,7 +152,7 @@ def test_frozen_weights_stay_and_buffers_are_carried(tmp_path: Path) -> None:
     net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
     net[0].requires_grad_(False)
     frozen = net[0].weight.clone()
-    run = Trainer(net, config(), tmp_path)
+    run = Trainer(net, config(), tmp_path, torch.Generator())
     fit(run)
     assert torch.equal(run.averaged[0].weight, frozen)
     assert torch.equal(run.averaged[1].running_mean, net[1].running_mean)

@@ -1,0 +1,121 @@
+"""What is stopped and resumed gives what an unbroken run would, bit for bit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.data.repose.prepare import _save
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.vision import FaceVisionModel
+from fantasyid.training.__main__ import main
+from fantasyid.training.random_states import RandomStates
+from tests.tiny import BASE_CONFIG, noise, seeded
+from tests.unit.data.conftest import _photo
+
+CLIPS = 8
+VISION = {"image_size": 96, "patch_size": 32, "width": 32, "num_layers": 1, "num_heads": 2, "embedding_dim": 8}
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of noise and their latents; the fields a tested stage does not look at are next to nothing."""
+    folder = tmp_path_factory.mktemp("pool")
+    shapes = {"clips": (17, 3, 128, 128), "still": (3, 128, 128), "face": (3, 96, 96), "frame_face": (3, 96, 96)}
+    draw = np.random.default_rng(0)
+    arrays = {name: draw.integers(0, 256, (CLIPS, *shape), np.uint8) for name, shape in shapes.items()}
+    latents = {"clips": (3, 4, 6, 4), "stills": (3, 4, 6, 4), "reference": (1, 4, 6, 4), "text": (6, 20)}
+    arrays |= {f"latent_{name}": noise(CLIPS, *shape).half().numpy() for name, shape in latents.items()}
+    arrays["latent_null_text"] = noise(1, 6, 20).half().numpy()
+    unused = ("reference", "identity", "latent_identity", "latent_face_tokens")
+    for name, array in (arrays | dict.fromkeys(unused, np.zeros((CLIPS, 1)))).items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "captions.json").write_text(json.dumps(["somebody"] * CLIPS))
+    return folder
+
+
+def stage_of(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The model of a preset, its batch size and objective, and further arguments of the command."""
+    if name == "stills":
+        return {"model": {**BASE_CONFIG, "dropout": 0.1}, "optimiser": {"batch_size": 2}}, []
+    if name == "vision":
+        head = HeadModel.load()
+        _save(folder / "rigs.npz", [_photo(head, place) for place in range(2)], head)
+        fields = {"model": VISION, "objective": {"real_share": 0.25}, "optimiser": {"batch_size": 4}}
+        return fields, ["--rigs", str(folder / "rigs.npz")]
+    seeded(FaceVisionModel, **VISION).save_pretrained(folder / "vision")
+    kinds = {"down_block_types": ["CogVideoXDownBlock3D"] * 2, "up_block_types": ["CogVideoXUpBlock3D"] * 2}
+    sizes = {"block_out_channels": [8, 8], "norm_num_groups": 4, "latent_channels": 4, "layers_per_block": 1}
+    model = {**kinds, **sizes, "sample_height": 128, "sample_width": 128, "temporal_compression_ratio": 2}
+    fields = {"model": model, "objective": {"short_share": 1.0}, "optimiser": {"batch_size": 1}}
+    return fields, ["--vision", str(folder / "vision")]
+
+
+@pytest.fixture
+def train(pool: Path, tmp_path: Path) -> Callable[[str, str, int], dict[str, Any]]:
+    """Train a stage in a folder up to a number of steps, at an even learning rate; the checkpoint it leaves."""
+
+    def call(name: str, out: str, steps: int) -> dict[str, Any]:
+        fields, others = stage_of(name, tmp_path)
+        even = {"steps": steps, "minutes": 600, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
+        preset = tmp_path / f"{name}-{steps}.yaml"
+        preset.write_text(yaml.safe_dump({**fields, "optimiser": {**even, **fields["optimiser"]}, "seed": 3}))
+        folder = tmp_path / out
+        main([name, "--config", str(preset), "--pool", str(pool), "--out", str(folder), "--device", "cpu", *others])
+        checkpoint: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=True)
+        return checkpoint
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["stills", "vision", "vae"])
+def test_a_stage_stopped_and_resumed_equals_an_unbroken_one(
+    name: str, train: Callable[[str, str, int], dict[str, Any]]
+) -> None:
+    whole = train(name, "whole", 2)
+    half = train(name, "broken", 1)
+    assert half["step"] == 1
+    torch.manual_seed(99)  # what else the process did in between does not matter
+    resumed = train(name, "broken", 2)
+    for part in ("model", "average"):
+        assert resumed[part].keys() == whole[part].keys()
+        moved = [key for key, weight in whole[part].items() if not torch.equal(weight, half[part][key])]
+        assert moved
+        assert [key for key, weight in whole[part].items() if not torch.equal(weight, resumed[part][key])] == []
+
+
+def test_a_checkpoint_without_random_states_is_refused(
+    train: Callable[[str, str, int], dict[str, Any]], tmp_path: Path
+) -> None:
+    checkpoint = train("stills", "old", 1)
+    del checkpoint["random"]
+    torch.save(checkpoint, tmp_path / "old" / "checkpoint.pt")
+    with pytest.raises(InvalidRequestError, match=r"checkpoint.pt is of an earlier version"):
+        train("stills", "old", 2)
+
+
+def test_numbers_of_another_device_are_refused() -> None:
+    states = RandomStates(np.random.default_rng(0), torch.device("cpu"))
+    kept = states.state_dict()
+    with pytest.raises(InvalidRequestError, match=r"on cuda, this one would on cpu; continue it with --device cuda"):
+        states.load_state_dict({**kept, "cuda": kept["cpu"]})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_numbers_drawn_on_a_gpu_go_on() -> None:
+    device = torch.device("cuda")
+    own = torch.Generator(device).manual_seed(0)
+    states = RandomStates(own, device)
+    kept = states.state_dict()
+    drawn = [torch.rand(4, device=device), torch.rand(4, device=device, generator=own)]
+    states.load_state_dict(kept)
+    assert torch.equal(torch.rand(4, device=device), drawn[0])
+    assert torch.equal(torch.rand(4, device=device, generator=own), drawn[1])
+    with pytest.raises(InvalidRequestError, match=r"on cpu, this one would on cuda; continue it with --device cpu"):
+        states.load_state_dict({name: state for name, state in kept.items() if name != "cuda"})
