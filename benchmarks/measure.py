@@ -185,7 +185,7 @@ def _describe(device: torch.device) -> dict[str, Any]:
     def output(*command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    installed = {distribution.name: distribution.version for distribution in distributions()}
+    installed = {item.name.lower().replace("_", "-"): item.version for item in distributions()}
     versions = {"python": platform.python_version(), **{package: installed.get(package) for package in PACKAGES}}
     try:
         commit = output("git", "rev-parse", "HEAD")

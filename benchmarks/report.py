@@ -54,11 +54,12 @@ of guidance of 49 frames of 480x720. Times are medians of single steps between C
 table from one run on one machine.
 
 Exact means: compiled blocks, tuned where the JSON says so, and the fastest attention kernel (named there), nothing
-approximated; fp8 has float8 linear layers besides. Clock and power are the GPU's means while the steps were timed: at
-its power limit it lowers its clock, so a step is as fast as it is frugal. The relative error is that of a step's output
-against the same network with nothing switched on, on the same inputs, both in bfloat16: random weights and guidance
-amplify rounding. "Taken from the GPU" includes what PyTorch's allocator keeps for reuse while the card has room. The
-authors' code is not part of this repository: it was timed in the same run from outside it.
+approximated; fp8 has float8 linear layers besides. The peers are compiled as PyTorch does it unasked. Clock and power
+are the GPU's means while the steps were timed: at its power limit it lowers its clock, so a step is as fast as it is
+frugal. The relative error is that of a step's output against the same network with nothing switched on, on the same
+inputs, both in bfloat16: random weights and guidance amplify rounding. "Taken from the GPU" includes what PyTorch's
+allocator keeps for reuse while the card has room. The authors' code is not part of this repository: it was timed in the
+same run from outside it.
 """
 
 

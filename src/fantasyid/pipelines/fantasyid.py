@@ -38,7 +38,7 @@ from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, Topo
 from fantasyid.core.imaging import Photo
 from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
-from fantasyid.face.reconstruct_deca import Crop, DecaReconstructor
+from fantasyid.face.reconstruct_deca import DecaReconstructor
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
@@ -235,8 +235,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         if self._face_reader is None:
             if isinstance(self.identity_encoder, ReleasedIdentityEncoder):
                 keep = self.config.keep_expression_and_pose
-                crop: Crop = "squeeze" if keep else "face"
-                reconstructor = DecaReconstructor.load(crop=crop, keep_expression_and_pose=keep)
+                reconstructor = DecaReconstructor.load(keep_expression_and_pose=keep)
                 face_reader_model = self.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
                 self._face_reader = FaceReader(face_reader_model, reconstructor=reconstructor)
             elif self.face_reader_model is None:
