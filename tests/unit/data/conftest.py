@@ -48,7 +48,8 @@ def _photo(head: HeadModel, place: int) -> dict[str, object]:
     expression[0, [head.expression_names.index(f"mouthSmile{side}") for side in ("Left", "Right")]] = 0.3
     rotation = rotation_matrix(*torch.tensor([[yaw], [2.0], [0.0]]))
     vertices = head.shape(identity, expression)
-    points = project(vertices, rotation, torch.ones(1), torch.zeros(1, 2))[:, head.landmarks478, :2]
+    landmarks = vertices[:, head.landmarks478] + head.landmark_offset
+    points = project(landmarks, rotation, torch.ones(1), torch.zeros(1, 2))[..., :2]
     low, high = points.amin(1), points.amax(1)
     side = CANVAS / CANVAS_MARGIN
     scale = side / PORTRAIT_SCALE / torch.maximum(high[:, 1] - low[:, 1], 1.2 * (high[:, 0] - low[:, 0]))
@@ -65,7 +66,7 @@ def _photo(head: HeadModel, place: int) -> dict[str, object]:
         "image": (picture.permute(1, 2, 0) * 255).round().byte().numpy(),
         "alpha": (drawn[3] * 255).round().byte().numpy(),
         "backdrop": np.full((64, 64, 3), (backdrop * 255).round().byte().numpy()),
-        "landmarks": pixels[0, head.landmarks478].numpy(),
+        "landmarks": project(landmarks, rotation, scale, translation)[0].numpy(),
         "identity": identity[0].numpy(),
         "expression": expression[0].numpy(),
         "scale": scale[0].numpy(),

@@ -124,6 +124,22 @@ def test_without_motion_the_landmarks_come_back(unmoved: Rendering, rigs: RigSet
     assert (unmoved.landmarks[:, 0, :, 2] - depth).abs().max() < 1e-3
 
 
+def test_a_face_is_drawn_where_its_shape_is_and_not_where_the_fit_missed_it(layers: HeadLayers, rigs: RigSet) -> None:
+    """A fit that lies 3 canvas pixels too far to the right: the picture follows it, and so do the landmarks."""
+    aside = torch.tensor([3.0, 0.0])
+    residual = rigs.residual - F.pad(aside, (0, 1))
+    missed = replace(rigs, translation=rigs.translation + aside, residual=residual)
+    scene = still(rigs, FRONTAL)
+    right, wrong = render(layers, rigs, scene), render(layers, missed, scene)
+    expected = 3.0 * SIZE / (CANVAS / CANVAS_MARGIN)
+    nose = nose_in_frame(wrong.frames[0, 0]) - nose_in_frame(right.frames[0, 0])
+    point = wrong.landmarks[0, 0, NOSE_TIP, :2] - right.landmarks[0, 0, NOSE_TIP, :2]
+    for moved in (nose, point):
+        assert float(moved[0]) == pytest.approx(expected, rel=0.15)
+        assert moved[1].abs() < 0.1
+    assert float(nose[0]) == pytest.approx(float(point[0]), abs=0.1)
+
+
 def test_frames_and_landmarks_agree_on_the_nose(layers: HeadLayers, rigs: RigSet, unmoved: Rendering) -> None:
     angles = torch.tensor([[[12.0, 0.0, 0.0], [-12.0, 0.0, 0.0], [0.0, 8.0, 0.0], [0.0, 0.0, 10.0]]])
     scene = still(rigs, FRONTAL)

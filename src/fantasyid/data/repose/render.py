@@ -68,9 +68,15 @@ def look_up(texture: Tensor, pixels: Tensor) -> Tensor:
 
 
 def fitted_vertices(layers: HeadLayers, rigs: RigSet, rig: Tensor) -> tuple[Tensor, Tensor]:
-    """Vertices of the photos as they are: (B, N, 3) camera cm and (B, N, 3) canvas pixels and depth."""
+    """Vertices of the photos as they are: (B, N, 3) camera cm and (B, N, 3) canvas pixels and depth.
+
+    The pixels are those where the photo shows the vertices, so what the fit missed is added to them. Without it a
+    re-posed face is not of the shape that it is said to be.
+    """
     camera = layers.head.shape(rigs.identity[rig], rigs.expression[rig]) @ rigs.rotation[rig].mT
-    return camera, project_camera(camera, rigs.scale[rig], rigs.translation[rig])
+    pixels = project_camera(camera, rigs.scale[rig], rigs.translation[rig])
+    missed = F.pad(layers.registration @ rigs.residual[rig][..., :2], (0, 1))
+    return camera, pixels + missed
 
 
 def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supersample: int = 2) -> Rendering:
@@ -177,10 +183,13 @@ def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supe
     frames = person * cover + per_frame(rearrange(behind, "b c h w -> b h w c")) * (1 - cover)
     frames = F.avg_pool2d(rearrange(frames, "n h w c -> n c h w").clamp(0, 1), supersample)
 
-    # 6. Landmarks: the mapped vertices with the photo's own deviation from them, in pixels of the averaged picture.
+    # 6. Landmarks: the mesh's, and what of the photo's deviation from them is still in the picture, in averaged pixels.
     factor = to_output[0][:, None, None]
-    points = mesh_xyz[:, layers.head.landmarks478] * torch.cat([torch.ones_like(factor).expand(-1, -1, 2), factor], -1)
-    points = points + rigs.residual[rig] * factor + points.new_tensor([0.5, 0.5, 0.0])
+    landmark_camera = layers.landmark_points(mesh, turn @ rotation)
+    points = _to_output(project_camera(landmark_camera, scale, translation), to_output)
+    points = points * torch.cat([torch.ones_like(factor).expand(-1, -1, 2), factor], -1)
+    missed = F.pad(layers.registration[layers.head.landmarks478] @ rigs.residual[rig][..., :2], (0, 1))
+    points = points + (rigs.residual[rig] - missed) * factor + points.new_tensor([0.5, 0.5, 0.0])
     landmarks = points / supersample
     return Rendering(
         rearrange(frames, "(b t) c h w -> b t c h w", t=time), rearrange(landmarks, "(b t) p c -> b t p c", t=time)

@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fantasyid.core.errors import TopologyMismatchError
-from fantasyid.geometry.head_model import PART_NAMES, HeadModel
+from fantasyid.geometry.head_model import FACE_OVAL, PART_NAMES, HeadModel
 from fantasyid.geometry.projection import project_camera
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
 
 CANVAS = 256
 CANVAS_MARGIN = 1.2
 GRID = 64
+_NUM_SKIN_LANDMARKS = 468  # the ten iris points follow the gaze
+_REGISTRATION_CM = 0.7
 _SKIN_PARTS = ("face", "scalp", "ears", "neck")
 _MOUTH_PARTS = ("mouth_interior", "teeth_upper", "teeth_lower", "tongue")
 _INNER_PARTS = (*_MOUTH_PARTS, "eye_left", "eye_right")
@@ -45,6 +47,8 @@ class HeadLayers:
         inner: (N,) 1 on eyes, teeth and mouth, else 0.
         mouth: (N,) 1 on teeth and mouth, else 0.
         inner_colour: (N, 3) RGB in [0, 1] for inner parts the photo does not show.
+        registration: (N, 478) what vertices take of displacements of landmarks: a smooth average of those around, and
+            nothing far from the face. The face oval slides over the skin as the head turns, so it moves nothing.
     """
 
     head: HeadModel
@@ -54,6 +58,7 @@ class HeadLayers:
     inner: Tensor
     mouth: Tensor
     inner_colour: Tensor
+    registration: Tensor
 
     @classmethod
     def build(cls, head: HeadModel, border_rings: int = 5) -> "HeadLayers":
@@ -85,7 +90,12 @@ class HeadLayers:
             inner=inner.float(),
             mouth=is_part(_MOUTH_PARTS).float(),
             inner_colour=colour,
+            registration=_registration(head),
         )
+
+    def landmark_points(self, vertices: Tensor, rotation: Tensor) -> Tensor:
+        """Where landmarks lie on turned heads: (B, N, 3) camera cm and (B, 3, 3) -> (B, 478, 3) camera cm."""
+        return vertices[:, self.head.landmarks478] + self.head.landmark_offset @ rotation.mT
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class RigSet:
         decade: (P,) age decade (40 = forties), 0 unknown.
         weight: (P,) sampling weight.
         landmarks: (P, 478, 3) detected in the photo, canvas pixels.
-        residual: (P, 478, 3) detected minus fitted landmarks, canvas pixels.
+        residual: (P, 478, 3) detected minus fitted landmarks, canvas pixels and depth.
         grid_depth: (P, GRID, GRID) cm toward the viewer, of hair, ears and shoulders.
         grid_normal: (P, 3, GRID, GRID) unit normals in camera space, diffused beyond the head.
         grid_triangle: (P, GRID, GRID) skin triangle under each grid vertex, -1 for none.
@@ -188,6 +198,15 @@ def blur(image: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
 
 
+def _registration(head: HeadModel) -> Tensor:
+    """See `HeadLayers.registration`: Gaussian weights over the average head, against a weight of 0.5 for staying."""
+    places = head.mean[head.landmarks478] + head.landmark_offset
+    weight = torch.exp(-0.5 * (torch.cdist(head.mean, places) / _REGISTRATION_CM) ** 2)
+    weight[:, _NUM_SKIN_LANDMARKS:] = 0
+    weight[:, list(FACE_OVAL)] = 0
+    return weight / (weight.sum(1, keepdim=True) + 0.5)
+
+
 def _depth_grid(
     layers: HeadLayers,
     landmarks: Tensor,
@@ -200,7 +219,7 @@ def _depth_grid(
     """Landmark residual, and depth and normals of the fitted head on the grid, diffused outwards beyond it."""
     camera = layers.head.shape(identity, expression) @ rotation.mT
     pixels = project_camera(camera, scale, translation)
-    residual = landmarks - pixels[:, layers.head.landmarks478]
+    residual = landmarks - project_camera(layers.landmark_points(camera, rotation), scale, translation)
     on_grid = pixels * pixels.new_tensor([(GRID - 1) / (CANVAS - 1), (GRID - 1) / (CANVAS - 1), 1.0])
     index, weights = rasterise(on_grid, layers.skin, GRID, GRID)
     normals = vertex_normals(camera, layers.skin)
