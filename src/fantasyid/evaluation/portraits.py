@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.id_files import read_ids
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def read_portraits(manifest: Path, also: Path) -> tuple[tuple[Portrait, ...], tu
     for path in (manifest, also):
         if not path.is_file():
             raise InvalidRequestError(f"There is no file {path}; check the path.")
-    lines = (line.strip() for line in also.read_text(encoding="utf-8").splitlines())
-    listed = {line for line in lines if line and not line.startswith("#")}
+    listed = read_ids(also)
     with manifest.open(newline="", encoding="utf-8") as file:
         try:
             rows = [(_portrait(row), row["split"]) for row in csv.DictReader(file)]

@@ -10,12 +10,12 @@ from torch import Tensor
 from fantasyid.face.align import five_points
 from fantasyid.face.types import FaceReading
 from fantasyid.geometry.flame import JOINT_NAMES, FlameModel
-from fantasyid.geometry.head_model import FACE_OVAL, HeadModel
+from fantasyid.geometry.head_model import FACE_OVAL, NUM_SKIN_LANDMARKS, HeadModel
 from fantasyid.geometry.pictures import SKIN_COLOUR, overlay, part_colours, turntable
 from fantasyid.geometry.projection import rotation_matrix
 
 # The oval's landmarks slide over the surface as the head turns, and the last ten, the irises, follow the gaze.
-_ANCHORS = [mark for mark in range(468) if mark not in FACE_OVAL]
+_ANCHORS = [mark for mark in range(NUM_SKIN_LANDMARKS) if mark not in FACE_OVAL]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class DrawableHead:
             model = HeadModel.load()
             posed = vertices + torch.tensordot(strengths, model.expression_basis, 1)
             names, triangles, colours = model.expression_names, model.triangles, part_colours(model)
-            marked = posed[model.landmarks478] + model.landmark_offset
+            marked = model.landmarks(posed)
             anchors = marked[_ANCHORS], landmarks[_ANCHORS, :2]
         else:
             # FLAME's files name no landmarks, but they do say where the eyeballs are.

@@ -63,7 +63,7 @@ def pose_from_five_landmarks(head: HeadModel, points: Tensor) -> tuple[HeadPose,
     Returns:
         A pose for each.
     """
-    model = five_points((head.mean[head.landmarks478] + head.landmark_offset)[None])[0].to(points)
+    model = five_points(head.landmarks(head.mean)[None])[0].to(points)
     # Pictures have y down.
     seen = (points - points.mean(dim=1, keepdim=True)) * points.new_tensor([1, -1])
     camera = (torch.linalg.pinv(model - model.mean(dim=0)) @ seen).transpose(1, 2)

@@ -24,6 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from fantasyid.core.id_files import read_ids
 from fantasyid.core.optional import require
 from fantasyid.geometry import makehuman
 from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
@@ -233,7 +234,7 @@ def _cylinder(mean: FloatArray) -> FloatArray:
 
 def _portraits(folder: Path, leave_out: Path | None) -> tuple[list[NDArray[np.float32]], FloatArray]:
     """Landmarks (P, 478, 3) of every person of the train split, and weights under which women and men count alike."""
-    held_out = set() if leave_out is None else set(leave_out.read_text().split("\n"))
+    held_out = set() if leave_out is None else read_ids(leave_out)
     with np.load(folder / "landmarks.npz", allow_pickle=False) as archive:
         landmarks = dict(zip(archive["ids"].tolist(), archive["landmarks"], strict=True))
     people: dict[str, list[NDArray[np.float32]]] = {}

@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasyid.geometry.head_model import FACE_OVAL, HeadModel
+from fantasyid.geometry.head_model import FACE_OVAL, NUM_SKIN_LANDMARKS, HeadModel
 
 FloatArray = NDArray[np.float64]
 
 # The face oval follows the visible outline, so its points slide over the surface as the head turns.
 _OVAL_WEIGHT = 0.3
-_NUM_SKIN_LANDMARKS = 468  # the ten iris points follow the gaze, which is not fitted
 _NOT_FITTED = ("eyeLook", "tongue")
 _SPREAD_FLOOR_CM = 0.15
 _NOISE_CM = 0.06
@@ -138,18 +137,18 @@ def placement_error_cm(head: HeadModel, shape: Tensor, rotation: Tensor, landmar
     Returns:
         Median distance in cm of the head.
     """
-    vertices = head.landmarks478[:_NUM_SKIN_LANDMARKS]
+    vertices = head.landmarks478[:NUM_SKIN_LANDMARKS]
     known = vertices >= 0
-    points = shape[vertices[known]] + head.landmark_offset[:_NUM_SKIN_LANDMARKS][known]
+    points = shape[vertices[known]] + head.landmark_offset[:NUM_SKIN_LANDMARKS][known]
     flat = (points @ rotation.T)[:, :2] * points.new_tensor([1.0, -1.0])
-    seen = landmarks[:_NUM_SKIN_LANDMARKS][known, :2].to(flat)
+    seen = landmarks[:NUM_SKIN_LANDMARKS][known, :2].to(flat)
     flat, seen = flat - flat.mean(0), seen - seen.mean(0)
     scale = (flat * seen).sum() / flat.square().sum()
     return float((flat - seen / scale).norm(dim=1).median())
 
 
 def _landmark_points(head: HeadModel, fitted: NDArray[np.bool_]) -> _Points:
-    vertices = head.landmarks478[:_NUM_SKIN_LANDMARKS].cpu().numpy()
+    vertices = head.landmarks478[:NUM_SKIN_LANDMARKS].cpu().numpy()
     index = np.flatnonzero(vertices >= 0)
     weight = 1 / (head.landmark_spread.cpu().numpy()[index].astype(np.float64) + _SPREAD_FLOOR_CM)
     weight /= weight.mean()

@@ -50,6 +50,8 @@ LANDMARKS_478_TO_68 = (
     *(78, 82, 13, 312, 308, 317, 14, 87),
 )
 
+# Of MediaPipe's 478 landmarks the first lie on skin; the ten after them are the irises', which follow the gaze.
+NUM_SKIN_LANDMARKS = 468
 # MediaPipe's face oval as a closed loop, from the top of the forehead over the subject's left.
 FACE_OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
@@ -114,6 +116,20 @@ class HeadModel:
         offsets = identity @ self.identity_basis.flatten(1) + expression @ self.expression_basis.flatten(1)
         vertices: Tensor = self.mean + offsets.view(-1, *self.mean.shape)
         return vertices
+
+    def landmarks(self, vertices: Tensor, rotation: Tensor | None = None) -> Tensor:
+        """Where MediaPipe's landmarks lie on heads.
+
+        Args:
+            vertices: (..., N, 3) cm, turned or not.
+            rotation: (..., 3, 3) by which they are turned; None if they are not.
+
+        Returns:
+            (..., 478, 3) cm.
+        """
+        offset = self.landmark_offset if rotation is None else self.landmark_offset @ rotation.mT
+        places: Tensor = vertices[..., self.landmarks478, :] + offset
+        return places
 
     def to(self, device: torch.device | str) -> HeadModel:
         """The same model with all tensors on `device`."""

@@ -52,8 +52,7 @@ def reestimate_identity(
 
 def _missed(head: HeadModel, fit: HeadFit, photos: NDArray[np.float32]) -> Tensor:
     """(478, 3) cm in head space from the fitted to the given landmarks, mean over the photos of one person."""
-    shape = head.shape(fit.identity.expand(len(photos), -1), fit.expression)[:, head.landmarks478]
-    shape = shape + head.landmark_offset
+    shape = head.landmarks(head.shape(fit.identity.expand(len(photos), -1), fit.expression))
     fitted = project(shape, fit.rotation, fit.scale, fit.translation)[..., :2]
     flat = (torch.from_numpy(photos[..., :2]) - fitted) / fit.scale[:, None, None] * shape.new_tensor([1.0, -1.0])
     turned = torch.nn.functional.pad(flat, (0, 1)) @ fit.rotation

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from fantasyid.core.errors import TopologyMismatchError
 from fantasyid.models.attention import FeedForward
 from fantasyid.models.face_abstractor import ChannelNorm, SqueezeExcitation
-from fantasyid.models.spiral import SpiralConv, pool_vertices
+from fantasyid.models.spiral import SpiralConv, fill_mesh, pool_vertices
 
 CM_PER_METRE = 100.0
 
@@ -218,13 +218,7 @@ class ReleasedVertexEncoder(nn.Module):
         for name, steps in (("down", down), ("up", up)):
             for step, (indices, weights) in enumerate(steps):
                 tensors |= {f"{name}_indices_{step}": indices, f"{name}_weights_{step}": weights}
-        buffers = dict(self.named_buffers())
-        shapes = {name: tuple(buffer.shape) for name, buffer in buffers.items()}
-        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if given != shapes:
-            raise ValueError(f"the mesh hierarchy has arrays {given}, the encoder was built for {shapes}")
-        for name, buffer in buffers.items():
-            buffer.copy_(tensors[name])
+        fill_mesh(self, tensors)
 
     def forward(self, vertices: Tensor, face: Tensor) -> Tensor:
         """Describe a head at all its vertices.

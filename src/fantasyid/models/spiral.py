@@ -1,6 +1,6 @@
 """SpiralNet++ on a mesh hierarchy: face vertices become features of the coarse vertices (paper 3.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,13 +108,7 @@ class SpiralEncoder(nn.Module):
         for level, (indices, weights) in enumerate(down):
             tensors |= {f"down_indices_{level}": indices, f"down_weights_{level}": weights}
         tensors["template"] = template
-        buffers = dict(self.named_buffers())
-        shapes = {name: tuple(buffer.shape) for name, buffer in buffers.items()}
-        given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if given != shapes:
-            raise ValueError(f"the mesh hierarchy has arrays {given}, the encoder was built for {shapes}")
-        for name, buffer in buffers.items():
-            buffer.copy_(tensors[name])
+        fill_mesh(self, tensors)
 
     def forward(self, vertices: Tensor) -> SpiralOutput:
         """Describe a head at its coarse vertices.
@@ -134,3 +128,18 @@ class SpiralEncoder(nn.Module):
                 vertices = pool_vertices(vertices, *down)
             x = conv(x, self.get_buffer(f"spirals_{level}"))
         return SpiralOutput(features=x, vertices=vertices)
+
+
+def fill_mesh(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fill an encoder's buffers, all of which describe its mesh, by name.
+
+    Raises:
+        ValueError: Names or shapes are not those of the buffers.
+    """
+    buffers = dict(encoder.named_buffers())
+    shapes = {name: tuple(buffer.shape) for name, buffer in buffers.items()}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if given != shapes:
+        raise ValueError(f"the mesh hierarchy has arrays {given}, the encoder was built for {shapes}")
+    for name, buffer in buffers.items():
+        buffer.copy_(tensors[name])

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fantasyid.core.errors import UnreadablePhotoError
+from fantasyid.core.id_files import read_ids
 from fantasyid.core.optional import require
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN
 from fantasyid.face.align import portrait_transform, transform_points, warp
@@ -53,8 +54,8 @@ def prepare(
     only: Path | None = None,
 ) -> Counter[str]:
     """Write the rigs of a split; returns how many photos were left out, by reason."""
-    unwanted = set() if leave_out is None else set(leave_out.read_text().split("\n"))
-    wanted = None if only is None else set(only.read_text().split("\n"))
+    unwanted = set() if leave_out is None else read_ids(leave_out)
+    wanted = None if only is None else read_ids(only)
     with (portraits / "manifest.csv").open(newline="") as handle:
         rows = [row for row in csv.DictReader(handle) if row["split"] == split]
     rows = [row for row in rows if row["person"] not in unwanted and (wanted is None or row["person"] in wanted)]

@@ -75,8 +75,7 @@ def fitted_vertices(layers: HeadLayers, rigs: RigSet, rig: Tensor) -> tuple[Tens
     """
     camera = layers.head.shape(rigs.identity[rig], rigs.expression[rig]) @ rigs.rotation[rig].mT
     pixels = project_camera(camera, rigs.scale[rig], rigs.translation[rig])
-    missed = F.pad(layers.registration @ rigs.residual[rig][..., :2], (0, 1))
-    return camera, pixels + missed
+    return camera, pixels + layers.registered(rigs.residual[rig])
 
 
 def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supersample: int = 2) -> Rendering:
@@ -185,11 +184,12 @@ def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supe
 
     # 6. Landmarks: the mesh's, and what of the photo's deviation from them is still in the picture, in averaged pixels.
     factor = to_output[0][:, None, None]
-    landmark_camera = layers.landmark_points(mesh, turn @ rotation)
+    landmark_camera = layers.head.landmarks(mesh, turn @ rotation)
     points = _to_output(project_camera(landmark_camera, scale, translation), to_output)
     points = points * torch.cat([torch.ones_like(factor).expand(-1, -1, 2), factor], -1)
-    missed = F.pad(layers.registration[layers.head.landmarks478] @ rigs.residual[rig][..., :2], (0, 1))
-    points = points + (rigs.residual[rig] - missed) * factor + points.new_tensor([0.5, 0.5, 0.0])
+    residual = rigs.residual[scene.rig]
+    left = per_frame(residual - layers.registered(residual)[:, layers.head.landmarks478])
+    points = points + left * factor + points.new_tensor([0.5, 0.5, 0.0])
     landmarks = points / supersample
     return Rendering(
         rearrange(frames, "(b t) c h w -> b t c h w", t=time), rearrange(landmarks, "(b t) p c -> b t p c", t=time)

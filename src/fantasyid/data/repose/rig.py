@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fantasyid.core.errors import TopologyMismatchError
-from fantasyid.geometry.head_model import FACE_OVAL, PART_NAMES, HeadModel
+from fantasyid.geometry.head_model import FACE_OVAL, NUM_SKIN_LANDMARKS, PART_NAMES, HeadModel
 from fantasyid.geometry.projection import project_camera
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
 
 CANVAS = 256
 CANVAS_MARGIN = 1.2
 GRID = 64
-_NUM_SKIN_LANDMARKS = 468  # the ten iris points follow the gaze
 _REGISTRATION_CM = 0.7
 _SKIN_PARTS = ("face", "scalp", "ears", "neck")
 _MOUTH_PARTS = ("mouth_interior", "teeth_upper", "teeth_lower", "tongue")
@@ -93,9 +92,9 @@ class HeadLayers:
             registration=_registration(head),
         )
 
-    def landmark_points(self, vertices: Tensor, rotation: Tensor) -> Tensor:
-        """Where landmarks lie on turned heads: (B, N, 3) camera cm and (B, 3, 3) -> (B, 478, 3) camera cm."""
-        return vertices[:, self.head.landmarks478] + self.head.landmark_offset @ rotation.mT
+    def registered(self, residual: Tensor) -> Tensor:
+        """How far photos show vertices from where the fit puts them: (B, 478, 3) -> (B, N, 3), in the picture plane."""
+        return F.pad(self.registration @ residual[..., :2], (0, 1))
 
 
 @dataclass(frozen=True)
@@ -200,9 +199,8 @@ def blur(image: Tensor, sigma: float) -> Tensor:
 
 def _registration(head: HeadModel) -> Tensor:
     """See `HeadLayers.registration`: Gaussian weights over the average head, against a weight of 0.5 for staying."""
-    places = head.mean[head.landmarks478] + head.landmark_offset
-    weight = torch.exp(-0.5 * (torch.cdist(head.mean, places) / _REGISTRATION_CM) ** 2)
-    weight[:, _NUM_SKIN_LANDMARKS:] = 0
+    weight = torch.exp(-0.5 * (torch.cdist(head.mean, head.landmarks(head.mean)) / _REGISTRATION_CM) ** 2)
+    weight[:, NUM_SKIN_LANDMARKS:] = 0
     weight[:, list(FACE_OVAL)] = 0
     return weight / (weight.sum(1, keepdim=True) + 0.5)
 
@@ -219,7 +217,7 @@ def _depth_grid(
     """Landmark residual, and depth and normals of the fitted head on the grid, diffused outwards beyond it."""
     camera = layers.head.shape(identity, expression) @ rotation.mT
     pixels = project_camera(camera, scale, translation)
-    residual = landmarks - project_camera(layers.landmark_points(camera, rotation), scale, translation)
+    residual = landmarks - project_camera(layers.head.landmarks(camera, rotation), scale, translation)
     on_grid = pixels * pixels.new_tensor([(GRID - 1) / (CANVAS - 1), (GRID - 1) / (CANVAS - 1), 1.0])
     index, weights = rasterise(on_grid, layers.skin, GRID, GRID)
     normals = vertex_normals(camera, layers.skin)
