@@ -57,7 +57,7 @@ class ShapeReport(BaseModel):
 
 def calibrate(portraits: Sequence[Portrait], photos: Path, reader: FaceReader, head: HeadModel) -> ShapeSignature:
     """Learn the signature from photos that can be read, of people who are not held out."""
-    read, kept = _read_all(portraits, photos, reader)
+    read, kept = read_all(portraits, photos, reader)
     _, person = np.unique([portrait.person for portrait in kept], return_inverse=True)
     return ShapeSignature.fit(coefficients(head, _vertices(read)), person.astype(np.int64))
 
@@ -69,7 +69,7 @@ def measure_pairs(
 
     Photos that cannot be read are left out; `measure_found` counts and names them.
     """
-    read, kept = _read_all(portraits, photos, reader)
+    read, kept = read_all(portraits, photos, reader)
     names, person = np.unique([portrait.person for portrait in kept], return_inverse=True)
     sex = np.array([portrait.sex for portrait in kept])
     lines = _separation(head, signature, _vertices(read), person.astype(np.int64), sex, len(names), bar=0.94)
@@ -239,10 +239,14 @@ def _neutrality(
     return lines
 
 
-def _read_all(
+def read_all(
     portraits: Sequence[Portrait], photos: Path, reader: FaceReader
 ) -> tuple[list[FaceReading], list[Portrait]]:
-    """The readings of the portraits that can be read, and those portraits."""
+    """The readings of the portraits that can be read, and those portraits.
+
+    Raises:
+        InvalidRequestError: None can be read.
+    """
     read = [_try_to_read(reader, photos / portrait.file) for portrait in tqdm(portraits, desc="reading")]
     both = [(r, p) for p, r in zip(portraits, read, strict=True) if isinstance(r, FaceReading)]
     if not both:

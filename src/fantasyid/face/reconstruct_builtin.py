@@ -17,14 +17,20 @@ from fantasyid.models.face_reader import FaceReaderModel
 
 
 @dataclass(frozen=True)
-class _Mirror:
-    """What a mirrored picture does to the coefficients."""
+class Mirror:
+    """What a mirrored picture does to the coefficients.
+
+    Attributes:
+        identity: (K,) 1 for coefficients that stay, -1 for those that change sign.
+        expression: (E,) index of the expression that each becomes.
+    """
 
     identity: Tensor
     expression: Tensor
 
     @classmethod
-    def of(cls, head: HeadModel) -> "_Mirror":
+    def of(cls, head: HeadModel) -> "Mirror":
+        """For the bases of a head model."""
         flipped = head.identity_basis[:, head.mirror] * head.mean.new_tensor([-1.0, 1.0, 1.0])
         names = list(head.expression_names)
         sides = [name.replace("Left", "*").replace("Right", "Left").replace("*", "Right") for name in names]
@@ -46,7 +52,7 @@ class BuiltinReconstructor:
 
     def __init__(self, head: HeadModel, model: FaceReaderModel) -> None:
         self._head, self._model = head, model
-        self._mirror = _Mirror.of(head)
+        self._mirror = Mirror.of(head)
         self._topology_hash = head.topology.hash
 
     @torch.no_grad()
