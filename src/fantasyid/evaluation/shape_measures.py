@@ -69,6 +69,23 @@ def cosine_distance(values: Tensor) -> Tensor:
     return 1 - unit @ unit.T
 
 
+def scatter_within(values: NDArray[np.float64], person: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Covariance of what one person's pictures disagree about.
+
+    Args:
+        values: (A,K).
+        person: (A,) person of each; pictures of people with a single one do not enter.
+
+    Returns:
+        (K,K).
+    """
+    count = np.bincount(person)
+    means = np.stack([np.bincount(person, column) for column in values.T], 1) / np.maximum(count, 1)[:, None]
+    apart = values - means[person]
+    scatter: NDArray[np.float64] = apart.T @ apart / (count[count > 0] - 1).sum()
+    return scatter
+
+
 @dataclass(frozen=True, eq=False)
 class ShapeSignature:
     """A linear map of identity coefficients in which what one person's photos disagree about counts little.
@@ -94,10 +111,7 @@ class ShapeSignature:
             person: (A,) person of each; pictures of people with a single one only enter the centre.
         """
         values = identity.double().numpy()
-        count = np.bincount(person)
-        means = np.stack([np.bincount(person, column) for column in values.T], 1) / np.maximum(count, 1)[:, None]
-        apart = values - means[person]
-        scatter = apart.T @ apart / (count[count > 0] - 1).sum()
+        scatter = scatter_within(values, person)
         floor = _SCATTER_FLOOR * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
         return cls(values.mean(0), np.linalg.cholesky(np.linalg.inv(scatter + floor)))
 

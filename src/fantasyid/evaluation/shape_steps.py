@@ -57,9 +57,29 @@ class ShapeReport(BaseModel):
 
 def calibrate(portraits: Sequence[Portrait], photos: Path, reader: FaceReader, head: HeadModel) -> ShapeSignature:
     """Learn the signature from photos that can be read, of people who are not held out."""
-    read, kept = read_all(portraits, photos, reader)
+    return ShapeSignature.fit(*read_identities(portraits, photos, reader, head))
+
+
+def read_identities(
+    portraits: Sequence[Portrait], photos: Path, reader: FaceReader, head: HeadModel
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Read the shapes in photos, leaving out those that cannot be read.
+
+    Args:
+        portraits: Which photos.
+        photos: Folder they are in.
+        reader: The face reader.
+        head: The head model.
+
+    Returns:
+        Identity coefficients (A,K), and the person of each (A,), numbered from 0.
+
+    Raises:
+        InvalidRequestError: None can be read.
+    """
+    read, kept = _read_all(portraits, photos, reader)
     _, person = np.unique([portrait.person for portrait in kept], return_inverse=True)
-    return ShapeSignature.fit(coefficients(head, _vertices(read)), person.astype(np.int64))
+    return coefficients(head, _vertices(read)), person.astype(np.int64)
 
 
 def measure_pairs(
@@ -69,7 +89,7 @@ def measure_pairs(
 
     Photos that cannot be read are left out; `measure_found` counts and names them.
     """
-    read, kept = read_all(portraits, photos, reader)
+    read, kept = _read_all(portraits, photos, reader)
     names, person = np.unique([portrait.person for portrait in kept], return_inverse=True)
     sex = np.array([portrait.sex for portrait in kept])
     lines = _separation(head, signature, _vertices(read), person.astype(np.int64), sex, len(names), bar=0.94)
@@ -153,9 +173,8 @@ def measure_false_faces(
     pictures: Iterable[tuple[str, NDArray[np.uint8]]], detector: FaceDetector, reader: FaceReader
 ) -> ShapeReport:
     """Faces found in pictures (name and RGB) without people; and pictures from which one is even read."""
-    found: dict[str, int] = {}
     remarks: dict[str, str] = {}
-    num_read = num_pictures = 0
+    num_found = num_read = num_pictures = 0
     for name, picture in tqdm(pictures, desc="searching"):
         num_pictures += 1
         faces = detector.detect(picture)
@@ -163,10 +182,10 @@ def measure_false_faces(
             reading = _try_to_read(reader, picture)
             num_read += isinstance(reading, FaceReading)
             outcome = reading if isinstance(reading, str) else "and read"
-            found[name] = len(faces)
+            num_found += len(faces)
             remarks[name] = f"{len(faces)} found, best score {max(face.score for face in faces):.2f}: {outcome}"
     lines = (
-        ReportLine(name="false faces", value=sum(found.values()), low=None, high=None, bar=2, direction="at most"),
+        ReportLine(name="false faces", value=num_found, low=None, high=None, bar=2, direction="at most"),
         ReportLine(name="pictures read as a face", value=num_read, low=None, high=None),
     )
     return ShapeReport(
@@ -239,14 +258,10 @@ def _neutrality(
     return lines
 
 
-def read_all(
+def _read_all(
     portraits: Sequence[Portrait], photos: Path, reader: FaceReader
 ) -> tuple[list[FaceReading], list[Portrait]]:
-    """The readings of the portraits that can be read, and those portraits.
-
-    Raises:
-        InvalidRequestError: None can be read.
-    """
+    """The readings of the portraits that can be read, and those portraits."""
     read = [_try_to_read(reader, photos / portrait.file) for portrait in tqdm(portraits, desc="reading")]
     both = [(r, p) for p, r in zip(portraits, read, strict=True) if isinstance(r, FaceReading)]
     if not both:

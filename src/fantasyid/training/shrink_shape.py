@@ -22,8 +22,8 @@ from torch import Tensor
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.evaluation.portraits import read_portraits
-from fantasyid.evaluation.shape_measures import coefficients
-from fantasyid.evaluation.shape_steps import read_all
+from fantasyid.evaluation.shape_measures import scatter_within
+from fantasyid.evaluation.shape_steps import read_identities
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.reconstruct_builtin import Mirror
 from fantasyid.geometry.head_model import HeadModel
@@ -54,7 +54,6 @@ class Shrinkage:
         Raises:
             InvalidRequestError: Fewer people have two photos than there are coefficients.
         """
-        _, person = np.unique(person, return_inverse=True)
         paired = int((np.bincount(person) > 1).sum())
         if paired < identity.shape[1]:
             raise InvalidRequestError(
@@ -62,11 +61,7 @@ class Shrinkage:
                 "as many. Add photos."
             )
         values = torch.cat([identity, identity * mirror]).double()
-        owner = torch.from_numpy(np.concatenate([person, person + person.max() + 1]))
-        count = torch.bincount(owner).double()
-        mean = torch.zeros(len(count), values.shape[1], dtype=torch.float64).index_add(0, owner, values)
-        apart = values - (mean / count[:, None])[owner]
-        error = apart.T @ apart / (count - 1).sum()
+        error = torch.from_numpy(scatter_within(values.numpy(), np.concatenate([person, person + person.max() + 1])))
         # Of the spread of what is read the error is a part; what is left may not be negative in any direction.
         spread, direction = torch.linalg.eigh(torch.cov(values.T) - error)
         people = direction * spread.clamp(min=0) @ direction.T
@@ -106,16 +101,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InvalidRequestError(f"--share {options.share} is not between 0 and 1.")
         _, others = read_portraits(options.manifest, options.also)
         head, model = HeadModel.load(), FaceReaderModel.from_pretrained(options.reader).eval()
-        readings, kept = read_all(others, options.photos, FaceReader(model))
-        identity = coefficients(head, torch.stack([reading.head.vertices for reading in readings]).float())
-        _, person = np.unique([portrait.person for portrait in kept], return_inverse=True)
-        shrinkage = Shrinkage.fit(identity, person.astype(np.int64), Mirror.of(head).identity)
+        identity, person = read_identities(others, options.photos, FaceReader(model), head)
+        shrinkage = Shrinkage.fit(identity, person, Mirror.of(head).identity)
         shrinkage.part_way(options.share).apply(model)
         model.save_pretrained(options.out)
     except FantasyIDError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(f"Learned from {len(kept)} of {len(others)} photos; written to {options.out}.\n")
+    sys.stdout.write(f"Learned from {len(person)} of {len(others)} photos; written to {options.out}.\n")
     return 0
 
 
