@@ -8,16 +8,14 @@ from types import MappingProxyType
 from transformers import PreTrainedTokenizerBase
 
 # Small words that tell a language: articles, conjunctions, prepositions; those that English has, too, are left out.
-_ENGLISH = (
-    "an and are as at by down from her his in into is of off on out over the their to toward towards up while with"
-)
+_ENGLISH = "a an and are as at by down from her his in into is of off on out over the their to towards up while with"
 _OTHER_LANGUAGES = MappingProxyType(
     {
         "German": "ein eine einen einem einer der das dem und mit nach zu auf",
         "French": "un une la le les des et avec vers sur est",
         "Spanish": "un una el la los las y con hacia su en",
         "Italian": "un una il la lo gli che di della verso con",
-        "Portuguese": "um uma os com para ao da seu sua",
+        "Portuguese": "o um uma os com para ao da seu sua",
         "Dutch": "een het van met naar en",
         "Swedish, Danish or Norwegian": "en ett et och og mot med till",
         "Polish": "się na jest oraz w z",
@@ -46,11 +44,11 @@ def doubt_about(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str | None:
     foreign = [word for word in words if any(c.isalpha() and not _is_latin(c) for c in word)]
     if foreign:
         return f"The text encoder learned English, and {_listed(foreign)} is in another script; write in English."
-    lower = [word.lower() for word in words]
-    english = sum(word in _ENGLISH.split() for word in lower)
-    counts = {name: sum(word in small.split() for word in lower) for name, small in _OTHER_LANGUAGES.items()}
-    language = max(counts, key=counts.__getitem__)
-    if counts[language] > english:
+    lower = {word.lower() for word in words}
+    counts = {name: len(lower.intersection(small.split())) for name, small in _OTHER_LANGUAGES.items()}
+    most = max(counts.values())
+    if most > len(lower.intersection(_ENGLISH.split())):
+        language = " or ".join(name for name, count in counts.items() if count == most)
         return f"The text encoder learned English, and the prompt {prompt!r} looks like {language}; write in English."
     return None
 

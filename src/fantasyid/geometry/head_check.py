@@ -93,6 +93,6 @@ def _check_shape(head: Tensor, mean: Tensor) -> None:
     turn_deg = math.degrees(math.acos(min(1.0, max(-1.0, (float(rotation.trace()) - 1) / 2))))
     if turn_deg > MAX_TURN_DEG:
         raise ImpossibleHeadError(
-            f"The head is turned by {turn_deg:.0f} degrees, as if lying on its back or looking away; turn it upright and "
-            "to the viewer (x to the right of the picture, y up, z to the viewer)."
+            f"The head is turned by {turn_deg:.0f} degrees, as if it lay on its back or looked away; turn it upright, "
+            "facing the viewer (x to the right of the picture, y up, z to the viewer)."
         )

@@ -202,7 +202,7 @@ def check_generator(generator: Any, videos: int) -> None:
 
 
 def check_latents(latents: Any, shape: tuple[int, ...]) -> None:
-    """Refuse noise of the user's of another shape, or with NaN or an infinity.
+    """Refuse latents of the user's of another shape.
 
     Raises:
         InvalidRequestError: The message says what it must be.
@@ -210,7 +210,6 @@ def check_latents(latents: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(latents, torch.Tensor) or latents.shape != shape:
         given = tuple(latents.shape) if isinstance(latents, torch.Tensor) else f"a {type(latents).__name__}"
         raise InvalidRequestError(f"latents are {given} and must be a tensor {shape}.")
-    check_given("latents", latents)
 
 
 def check_returned(returned: Any, latents: torch.Tensor) -> Mapping[str, Any]:

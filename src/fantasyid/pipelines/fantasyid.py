@@ -432,6 +432,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         shape = (videos, padding + latent_frames, channels, height // factor, width // factor)
         if latents is not None:
             checks.check_latents(latents, shape)
+            checks.check_given("latents", latents)
 
         # 2. The person: the photo is read once, and all vertices are checked.
         switches = use_reference, use_identity_tokens

@@ -200,7 +200,7 @@ def denoise(
         Latents (B, T, C, h, w).
 
     Raises:
-        NotFiniteError: The first or the last step gave numbers that are not finite.
+        NotFiniteError: The first step or the last gave numbers that are not finite.
     """
     timesteps = scheduler.timesteps
     estimate: Tensor | None = None
@@ -219,14 +219,14 @@ def denoise(
             )
         else:
             stepped = scheduler.step(prediction, timestep, state.latents, return_dict=False)[0]
+        if step == 0:
+            check_finite(stepped, f"The first of {len(timesteps)} steps of the transformer")
         state = after_step(step, timestep, replace(state, latents=stepped.to(state.latents.dtype)))
         if denoiser.devices is not None:
             state = replace(state, latents=denoiser.devices.share(state.latents))
-        last = state.stop or step == len(timesteps) - 1
-        if step == 0 or last:
-            check_finite(state.latents, f"Step {step + 1} of {len(timesteps)} of the transformer")
-        if last:
+        if state.stop:
             break
+    check_finite(state.latents, f"{len(timesteps)} steps of the transformer")
     return state.latents
 
 
