@@ -189,6 +189,10 @@ def generate(
     if guidance is not None:
         check_number("--guidance", guidance, GUIDANCE_SCALE)
     check_number("--identity-scale", identity_scale, IDENTITY_SCALE)
+    if not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
+        raise InvalidRequestError(
+            f"--guidance-interval is {guidance_interval}; it must be two rising shares of the steps within 0..1."
+        )
     if photo is None and not no_identity:
         raise InvalidRequestError("There is no photo; give one, or --no-identity for a video of anybody.")
     if not prompt.strip():

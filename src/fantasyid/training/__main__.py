@@ -9,13 +9,14 @@ diffusers' form in FOLDER/result.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.face_views import FaceViews
@@ -123,7 +124,7 @@ def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
 def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
     head = HeadModel.load().to(options.device)
     transformer = _transformer(config, options).to(options.device)
-    encoder = _identity_encoder(config, head).to(options.device) if options.stage == "identity" else None
+    encoder = _identity_encoder(config, options, head).to(options.device) if options.stage == "identity" else None
     if encoder is not None and config.objective.get("freeze_base", False):
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_("injection" in name)
@@ -157,24 +158,42 @@ def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDT
         return transformer
     transformer = FantasyIDTransformer3DModel.from_pretrained(options.init / "transformer")
     if config.model.get("identity_token_dim") and transformer.config.identity_token_dim is None:
-        identity = {key: value for key, value in config.model.items() if key.startswith(("identity", "injection"))}
+        of_base = signature(CogVideoXTransformer3DModel.__init__).parameters
+        identity = {key: value for key, value in config.model.items() if key not in of_base}
         transformer = FantasyIDTransformer3DModel.from_base(transformer, **identity)
+    _check_same(config.model, transformer.config, options.init / "transformer")
     return transformer
 
 
-def _identity_encoder(config: StageConfig, head: HeadModel) -> IdentityEncoder:
+def _identity_encoder(config: StageConfig, options: argparse.Namespace, head: HeadModel) -> IdentityEncoder:
+    """The encoder of `--init` where it has one, else a new one on the built-in mesh."""
     hierarchy = MeshHierarchy.load()
-    encoder: IdentityEncoder = IdentityEncoder(
-        token_dim=config.model["identity_token_dim"],
-        levels=hierarchy.num_vertices,
-        spiral_length=hierarchy.spirals[0].shape[1],
-        **config.objective.get("identity_encoder", {}),
-    )
-    spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]
-    pairs = zip(hierarchy.down_index, hierarchy.down_weight, strict=True)
-    down = [(torch.from_numpy(index), torch.from_numpy(weight)) for index, weight in pairs]
-    encoder.set_hierarchy(spirals, down, head.mean.cpu(), hierarchy.topology_hash)
+    fields = {"token_dim": config.model["identity_token_dim"], **config.objective.get("identity_encoder", {})}
+    trained = None if options.init is None else options.init / "identity_encoder"
+    encoder: IdentityEncoder
+    if trained is not None and trained.is_dir():
+        encoder = IdentityEncoder.from_pretrained(trained)
+        _check_same(fields, encoder.config, trained)
+        return encoder
+    encoder = IdentityEncoder(levels=hierarchy.num_vertices, spiral_length=hierarchy.spirals[0].shape[1], **fields)
+    if encoder.config.use_vertices:
+        spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]
+        pairs = zip(hierarchy.down_index, hierarchy.down_weight, strict=True)
+        down = [(torch.from_numpy(index), torch.from_numpy(weight)) for index, weight in pairs]
+        encoder.set_hierarchy(spirals, down, head.mean.cpu(), hierarchy.topology_hash)
     return encoder
+
+
+def _check_same(asked: Mapping[str, Any], got: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a network that is not the one the preset describes."""
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in got.items()}
+    other = {name: value for name, value in asked.items() if name not in lists or lists[name] != value}
+    if other:
+        words = [f"{name}: {value} ({lists.get(name, 'unknown')} there)" for name, value in other.items()]
+        raise InvalidRequestError(
+            f"The preset asks for {', '.join(words)}, which {folder} does not have; start from another result, or "
+            "change the preset."
+        )
 
 
 _FACE_STAGES: dict[str, Callable[[StageConfig, argparse.Namespace], None]] = {
