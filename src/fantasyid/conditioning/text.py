@@ -34,6 +34,7 @@ def encode_text(
     model: PreTrainedModel,
     prompts: Sequence[str],
     max_length: int = 48,
+    device: torch.device | str | None = None,
     truncate: bool = False,
 ) -> torch.Tensor:
     """Turn prompts into the last hidden states of a text encoder.
@@ -46,10 +47,11 @@ def encode_text(
         model: A transformers encoder; its config's `model_type` decides the rule for padding.
         prompts: B texts.
         max_length: Tokens the video model takes, including the start and end tokens.
+        device: Where the model computes, where that is not where its weights wait; None takes the model's.
         truncate: Cut longer prompts, as the released checkpoint's authors do, and warn of what is left out.
 
     Returns:
-        (B, max_length, D) on the model's device, in its dtype.
+        (B, max_length, D) on that device, in the model's dtype.
 
     Raises:
         InvalidRequestError: A prompt has more than `max_length` tokens and is not to be cut, or is no text.
@@ -61,7 +63,8 @@ def encode_text(
     for row, ids in enumerate(rows):
         input_ids[row, : len(ids)] = torch.tensor(ids)
         attention_mask[row, : len(ids)] = 1
-    input_ids, attention_mask = input_ids.to(model.device), attention_mask.to(model.device)
+    device = model.device if device is None else device
+    input_ids, attention_mask = input_ids.to(device), attention_mask.to(device)
     if model.config.model_type == "t5":
         return model(input_ids).last_hidden_state  # type: ignore[no-any-return]
     states = model(input_ids, attention_mask=attention_mask).last_hidden_state

@@ -11,7 +11,15 @@ from torch import nn
 from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.conditioning.latents import allowed_frames
 from fantasyid.conditioning.text import check_text
-from fantasyid.core.bounds import PIXELS_PER_SIDE, Bounds, check_integer
+from fantasyid.core.bounds import (
+    GUIDANCE_SCALE,
+    IDENTITY_SCALE,
+    PIXELS_PER_SIDE,
+    VIDEOS_PER_PROMPT,
+    Bounds,
+    check_integer,
+    check_number,
+)
 from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, TopologyMismatchError
 from fantasyid.geometry.head_check import check_heads
 from fantasyid.models.identity_encoder import IdentityEncoder
@@ -176,13 +184,22 @@ def check_size(
         )
 
 
-def check_steps(steps: Any, scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler) -> None:
-    """Refuse a number of denoising steps that the scheduler does not have.
+def check_numbers(
+    steps: Any,
+    scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+    guidance_scale: Any,
+    identity_scale: Any,
+    num_videos_per_prompt: Any,
+) -> None:
+    """Refuse numbers that are not finite or out of bounds; the scheduler says how many steps there are.
 
     Raises:
-        InvalidRequestError: The message says how many there are.
+        InvalidRequestError: The message names the number and its bounds.
     """
     check_integer("num_inference_steps", steps, Bounds(1, scheduler.config.num_train_timesteps))
+    check_number("guidance_scale", guidance_scale, GUIDANCE_SCALE)
+    check_number("identity_scale", identity_scale, IDENTITY_SCALE)
+    check_integer("num_videos_per_prompt", num_videos_per_prompt, VIDEOS_PER_PROMPT)
 
 
 def check_generator(generator: Any, videos: int) -> None:
@@ -212,43 +229,23 @@ def check_latents(latents: Any, shape: tuple[int, ...]) -> None:
         raise InvalidRequestError(f"latents are {given} and must be a tensor {shape}.")
 
 
-def check_returned(returned: Any, latents: torch.Tensor) -> Mapping[str, Any]:
-    """Refuse what a callback may not return.
-
-    Args:
-        returned: By the callback; None replaces nothing.
-        latents: Of the step.
-
-    Returns:
-        The tensors to replace, by name.
+def check_one_source(image: Any, identity_inputs: IdentityInputs | None) -> None:
+    """Refuse a photo beside a person already read.
 
     Raises:
-        InvalidRequestError: It is no mapping, names other tensors, or its latents have another shape.
+        InvalidRequestError: Both are given.
     """
-    if returned is None:
-        return {}
-    if not isinstance(returned, Mapping) or set(returned) - set(CALLBACK_TENSORS):
-        what = sorted(returned) if isinstance(returned, Mapping) else f"a {type(returned).__name__}"
-        raise InvalidRequestError(
-            f"callback_on_step_end returned {what}; it can return None or a dict with {', '.join(CALLBACK_TENSORS)}."
-        )
-    if "latents" in returned:
-        check_latents(returned["latents"], tuple(latents.shape))
-    return returned
+    if image is not None and identity_inputs is not None:
+        raise InvalidRequestError("Pass image or identity_inputs, not both.")
 
 
-def check_person_is_used(
-    config: Mapping[str, Any],
-    vae: AutoencoderKLCogVideoX,
-    components: Mapping[str, Any],
-    use_reference: bool,
-    use_identity_tokens: bool,
+def check_ways_in(
+    config: Mapping[str, Any], components: Mapping[str, Any], use_reference: bool, use_identity_tokens: bool
 ) -> None:
     """Refuse a person where the model has no way in for one.
 
     Args:
         config: The transformer's.
-        vae: The video VAE.
         components: The pipeline's, by name.
         use_reference: Whether the reference latent is wanted.
         use_identity_tokens: Whether the identity tokens are wanted.
@@ -257,10 +254,11 @@ def check_person_is_used(
         InvalidRequestError: The base takes no reference latent.
         MissingWeightsError: A component is needed and not there.
     """
-    if use_reference and config["in_channels"] != 2 * vae.config.latent_channels:
+    latent_channels = components["vae"].config.latent_channels
+    if use_reference and config["in_channels"] != 2 * latent_channels:
         raise InvalidRequestError(
             f"This base takes {config['in_channels']} latent channels, so no reference latent "
-            f"(an I2V base takes {2 * vae.config.latent_channels}); pass use_reference=False."
+            f"(an I2V base takes {2 * latent_channels}); pass use_reference=False."
         )
     missing = [name for name in ("identity_encoder", "face_vision") if components[name] is None]
     if config["identity_token_dim"] is None:

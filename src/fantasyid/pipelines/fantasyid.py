@@ -1,84 +1,45 @@
 """One face photo and one prompt become a video of that person."""
 
-import warnings
-from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXDPMScheduler,
-    DiffusionPipeline,
-)
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.utils import BaseOutput
 from diffusers.video_processor import VideoProcessor
 from einops import rearrange, repeat
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
-from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
-from fantasyid.conditioning.latents import decode_video, padding_frames, reference_latents, rotary_embedding
-from fantasyid.conditioning.prompt_words import doubt_about
-from fantasyid.conditioning.text import encode_text
-from fantasyid.core.bounds import GUIDANCE_SCALE, IDENTITY_SCALE, VIDEOS_PER_PROMPT, check_integer, check_number
-from fantasyid.core.errors import FantasyIDWarning, InvalidRequestError, MissingWeightsError
+from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
+from fantasyid.core.errors import InvalidRequestError, MissingWeightsError
 from fantasyid.core.imaging import Photo
 from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
-from fantasyid.face.reconstruct_deca import DecaReconstructor
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.pipelines import checks
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_component
+from fantasyid.pipelines import checks, sampling
+from fantasyid.pipelines.builtin import load_builtin
+from fantasyid.pipelines.callbacks import StepCallback, after_each_step
+from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
 from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
 from fantasyid.pipelines.full_size import check_pipeline_folder
 from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
 from fantasyid.pipelines.parallel import DeviceGroup
-from fantasyid.pipelines.sampling import (
-    AfterStep,
-    Denoiser,
-    IdentityConditions,
-    SamplingState,
-    check_finite,
-    denoise,
-    own_scheduler,
-    person_branches,
-    starting_latents,
-)
-from fantasyid.pipelines.turns import Turns, take_turns
-
-StepTensors = dict[str, torch.Tensor | None]
-StepCallback = Callable[["FantasyIDPipeline", int, torch.Tensor, StepTensors], StepTensors | None]
+from fantasyid.pipelines.pipeline_output import FantasyIDPipelineOutput
+from fantasyid.pipelines.readers import face_reader_of
+from fantasyid.pipelines.turns import RunningCall, Turns, take_turns
 
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only")
 
 
-@dataclass
-class FantasyIDPipelineOutput(BaseOutput):
-    """Videos, one per prompt and per video asked for.
-
-    Attributes:
-        frames: Lists of PIL images (`"pil"`), an array (B, T, H, W, 3) in [0, 1] (`"np"`), a tensor (B, T, 3, H, W) in
-            [0, 1] (`"pt"`), or scaled latents (B, T, C, h, w) (`"latent"`).
-    """
-
-    frames: list[list[Image.Image]] | npt.NDArray[np.float32] | torch.Tensor
-
-
-class FantasyIDPipeline(DiffusionPipeline):
+class FantasyIDPipeline(RunningCall, DiffusionPipeline):
     """Identity-preserving text-to-video (paper 3).
 
     The person enters in two separable ways: the portrait's latent beside the noise, as in CogVideoX-I2V, and the
@@ -150,7 +111,6 @@ class FantasyIDPipeline(DiffusionPipeline):
         self._devices: DeviceGroup | None = None
         self.memory_plan: MemoryPlan = "fast"
         self._turns = Turns()
-        self._guidance_scale, self._interrupt, self._num_timesteps = default_guidance_scale, False, 0
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "FantasyIDPipeline":
@@ -201,25 +161,10 @@ class FantasyIDPipeline(DiffusionPipeline):
 
     @property
     def face_reader(self) -> FaceReader:
-        """Finds and reads faces in photos; made at the first use.
-
-        The networks are the built-in ones. Only the released checkpoint needs FLAME heads, so DECA's files; see
-        `DecaReconstructor`. They are made as the authors' script makes them, or neutral if the pipeline's config says
-        so.
-        """
+        """Finds and reads faces in photos; made at the first use, see `readers.face_reader_of`."""
         if self._face_reader is None:
-            if isinstance(self.identity_encoder, ReleasedIdentityEncoder):
-                keep = self.config.keep_expression_and_pose
-                reconstructor = DecaReconstructor.load(keep_expression_and_pose=keep)
-                face_reader_model = self.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
-                self._face_reader = FaceReader(face_reader_model, reconstructor=reconstructor)
-            elif self.face_reader_model is None:
-                raise MissingWeightsError(
-                    "This pipeline has no face_reader_model to read a photo with; pass identity_inputs, "
-                    'or take the one of FantasyIDPipeline.from_pretrained("mini").'
-                )
-            else:
-                self._face_reader = FaceReader(self.face_reader_model)
+            keep = self.config.keep_expression_and_pose
+            self._face_reader = face_reader_of(self.face_reader_model, self.identity_encoder, keep)
         return self._face_reader
 
     def enable_parallelism(self, devices: DeviceGroup) -> None:
@@ -249,13 +194,11 @@ class FantasyIDPipeline(DiffusionPipeline):
             What `read_identity` needs beside the photo.
         """
         config, factor = self.transformer.config, self.vae_scale_factor_spatial
-        size = (
-            config.sample_height * factor if height is None else height,
-            config.sample_width * factor if width is None else width,
-        )
+        height = config.sample_height * factor if height is None else height
+        width = config.sample_width * factor if width is None else width
         style: PhotoStyle = "portrait" if self.identity_encoder is None else self.identity_encoder.photo_style
         face_size = FACE_SIZE if self.face_vision is None else self.face_vision.config.image_size
-        return IdentityPreparation(style, size, face_size)
+        return IdentityPreparation(style, (height, width), face_size)
 
     def encode_prompt(
         self,
@@ -283,59 +226,23 @@ class FantasyIDPipeline(DiffusionPipeline):
             the transformer's dtype, the videos of one prompt side by side.
         """
 
-        def encode(texts: list[str]) -> torch.Tensor:
-            for text in texts:
-                if doubt := doubt_about(self.tokenizer, text):
-                    warnings.warn(doubt, FantasyIDWarning, stacklevel=2)
-            length = self.transformer.config.max_text_seq_length
-            states = encode_text(self.tokenizer, self.text_encoder, texts, length, truncate)
-            check_finite(states, "The text encoder")
-            return states
+        def encode(texts: str | list[str] | None) -> torch.Tensor:
+            length, device = self.transformer.config.max_text_seq_length, self._execution_device
+            return prompt_states(self.tokenizer, self.text_encoder, length, texts, device, truncate)
 
         def place(states: torch.Tensor) -> torch.Tensor:
             placed = states.to(self._execution_device, self.transformer.dtype)
             return repeat(placed, "b l d -> (b n) l d", n=num_videos_per_prompt)
 
         if prompt_embeds is None:
-            assert prompt is not None, "check_prompts lets one of the two through"
-            prompt_embeds = encode([prompt] if isinstance(prompt, str) else prompt)
+            prompt_embeds = encode(prompt)
         if not do_classifier_free_guidance:
             return place(prompt_embeds), None
         if negative_prompt_embeds is None:
-            negatives = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""]
-            negative_prompt_embeds = encode(negatives)
+            negative_prompt_embeds = encode(negative_prompt or "")
         if negative_prompt_embeds.shape[0] == 1:
             negative_prompt_embeds = negative_prompt_embeds.expand_as(prompt_embeds)
         return place(prompt_embeds), place(negative_prompt_embeds)
-
-    def encode_identity(
-        self, inputs: IdentityInputs | None, videos: int, use_reference: bool = True, use_identity_tokens: bool = True
-    ) -> IdentityConditions:
-        """Encode the person, once for all denoising steps.
-
-        Args:
-            inputs: One person, or one per prompt, as `checks.check_person` lets pass; None is nobody.
-            videos: To be made; a multiple of the number of persons.
-            use_reference: Whether the reference latent is wanted.
-            use_identity_tokens: Whether the identity tokens are wanted.
-
-        Returns:
-            The conditions on the pipeline's device in the transformer's dtype, what is not wanted left out.
-        """
-        reference, tokens = None, None
-        device, dtype = self._execution_device, self.transformer.dtype
-        if inputs is not None and use_reference:
-            latents = reference_latents(self.vae, inputs.reference_image.to(device))
-            check_finite(latents, "The VAE")
-            reference = repeat(latents.to(dtype), "b c 1 h w -> (b n) 1 c h w", n=videos // len(latents))
-        if inputs is not None and use_identity_tokens:
-            face_tokens = self.face_vision(inputs.face_crop.to(device)).tokens
-            identity_tokens = self.identity_encoder(
-                face_tokens.to(self.identity_encoder.dtype), inputs.vertices.to(device)
-            )
-            check_finite(identity_tokens, "The identity encoder")
-            tokens = repeat(identity_tokens.to(dtype), "b k d -> (b n) k d", n=videos // len(identity_tokens))
-        return IdentityConditions(reference, tokens)
 
     @explain_out_of_memory
     @take_turns
@@ -418,14 +325,14 @@ class FantasyIDPipeline(DiffusionPipeline):
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
         prompts = checks.check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, config)
         checks.check_output(output_type, tensor_inputs)
-        checks.check_steps(steps, self.scheduler)
-        check_number("guidance_scale", guidance_scale, GUIDANCE_SCALE)
-        check_number("identity_scale", identity_scale, IDENTITY_SCALE)
+        checks.check_numbers(steps, self.scheduler, guidance_scale, identity_scale, num_videos_per_prompt)
         checks.check_interval(guidance_interval)
-        check_integer("num_videos_per_prompt", num_videos_per_prompt, VIDEOS_PER_PROMPT)
         checks.check_size(config, self.vae, factor, num_frames, height, width)
         videos = prompts * num_videos_per_prompt
         checks.check_generator(generator, videos)
+        if image is not None or identity_inputs is not None:
+            checks.check_ways_in(config, self.components, use_reference, use_identity_tokens)
+            checks.check_one_source(image, identity_inputs)
         latent_frames = (num_frames - 1) // self.vae_scale_factor_temporal + 1
         padding = padding_frames(config, latent_frames)
         channels = self.vae.config.latent_channels
@@ -435,8 +342,13 @@ class FantasyIDPipeline(DiffusionPipeline):
             checks.check_given("latents", latents)
 
         # 2. The person: the photo is read once, and all vertices are checked.
-        switches = use_reference, use_identity_tokens
-        inputs = self._read_person(image, identity_inputs, face_index, prompts, (height, width), *switches)
+        if image is not None and (use_reference or use_identity_tokens):
+            preparation = self.identity_preparation(height, width)
+            identity_inputs, _ = read_identity(image, self.face_reader, face_index, preparation)
+        networks = PersonNetworks.chosen(self.components, use_reference, use_identity_tokens)
+        if identity_inputs is not None:
+            size = (height, width) if use_reference else None
+            checks.check_person(identity_inputs, prompts, size, networks.identity_encoder)
 
         # 3. Text: states of the prompt, and of the null text or the negative prompt for guidance.
         prompt_embeds, negative_prompt_embeds = self.encode_prompt(
@@ -450,106 +362,39 @@ class FantasyIDPipeline(DiffusionPipeline):
         )
 
         # 4. What the transformer is told of the person, once and not at every step.
-        identity = self.encode_identity(inputs, videos, *switches)
+        device = self._execution_device
         has_negative, drops = negative_prompt_embeds is not None, self.config.guidance_drops_identity
-        person = person_branches(self.transformer, identity, identity_scale, has_negative, drops)
+        identity = encode_person(identity_inputs, networks, videos, device, self.transformer.dtype)
+        person = sampling.person_branches(self.transformer, identity, identity_scale, has_negative, drops)
 
         # 5. Noise.
-        device = self._execution_device
-        latents = starting_latents(self.transformer, self.scheduler, shape, generator, device, latents)
+        latents = sampling.starting_latents(self.transformer, self.scheduler, shape, generator, device, latents)
         if self._devices is not None:
             video_tokens = shape[1] * shape[3] * shape[4] // config.patch_size**2 // (config.patch_size_t or 1)
             self._devices.split_tokens(self.transformer, (video_tokens, prompt_embeds.shape[1]))
             latents = self._devices.share(latents)
 
         # 6. Denoising.
-        denoiser = Denoiser(
+        denoiser = sampling.Denoiser(
             transformer=self.transformer,
             rotary=rotary_embedding(config, shape[1], shape[3], shape[4], device),
             guided=person,
             unguided=person.positive() if has_negative else person,
             devices=self._devices,
         )
-        running = self._for_one_call(guidance_scale, steps, device)
-        start = SamplingState(latents, prompt_embeds, negative_prompt_embeds, guidance_scale)
+        scheduler = sampling.own_scheduler(self.scheduler, steps, device)
+        running = self._for_one_call(scheduler, guidance_scale)
+        start = sampling.SamplingState(latents, prompt_embeds, negative_prompt_embeds, guidance_scale)
         with self.progress_bar(total=running.num_timesteps) as progress_bar:
-            after_step = running._after_step(callback_on_step_end, tensor_inputs, progress_bar.update)
-            latents = denoise(denoiser, running.scheduler, start, generator, guidance_interval, after_step)
+            after_step = after_each_step(running, callback_on_step_end, tensor_inputs, progress_bar.update)
+            latents = sampling.denoise(denoiser, scheduler, start, generator, guidance_interval, after_step)
 
         # 7. Frames.
         latents = latents[:, padding:]
         frames: Any = latents
         if output_type != "latent":
             video = decode_video(self.vae, rearrange(latents, "b t c h w -> b c t h w"))
-            check_finite(video, "The VAE")
+            sampling.check_finite(video, "The VAE")
             frames = self.video_processor.postprocess_video(video.float(), output_type=output_type)
         self.maybe_free_model_hooks()
         return FantasyIDPipelineOutput(frames=frames) if return_dict else (frames,)
-
-    def _read_person(
-        self,
-        image: Photo | None,
-        inputs: IdentityInputs | None,
-        face_index: int | None,
-        prompts: int,
-        size: tuple[int, int],
-        use_reference: bool,
-        use_identity_tokens: bool,
-    ) -> IdentityInputs | None:
-        """The person of a photo or the one given, checked; None is nobody."""
-        if image is not None and inputs is not None:
-            raise InvalidRequestError("Pass image or identity_inputs, not both.")
-        if image is None and inputs is None:
-            return None
-        checks.check_person_is_used(
-            self.transformer.config, self.vae, self.components, use_reference, use_identity_tokens
-        )
-        if inputs is None:
-            if not use_reference and not use_identity_tokens:
-                return None
-            inputs, _ = read_identity(image, self.face_reader, face_index, self.identity_preparation(*size))
-        encoder = self.identity_encoder if use_identity_tokens else None
-        checks.check_person(inputs, prompts, size if use_reference else None, encoder)
-        return inputs
-
-    def _for_one_call(self, guidance_scale: float, steps: int, device: torch.device) -> "FantasyIDPipeline":
-        """The same networks with a scheduler, guidance and interrupt of their own, so that calls don't meet."""
-        running = copy(self)
-        running.scheduler = own_scheduler(self.scheduler, steps, device)
-        running._guidance_scale, running._interrupt = guidance_scale, False
-        running._num_timesteps = len(running.scheduler.timesteps)
-        return running
-
-    def _after_step(
-        self,
-        callback: StepCallback | PipelineCallback | MultiPipelineCallbacks | None,
-        tensor_inputs: list[str],
-        advance: Callable[[], Any],
-    ) -> AfterStep:
-        """What happens after each step of the call that this pipeline was copied for."""
-
-        def after_step(step: int, timestep: torch.Tensor, state: SamplingState) -> SamplingState:
-            advance()
-            if callback is None:
-                return state
-            tensors = {name: getattr(state, name) for name in checks.CALLBACK_TENSORS}
-            returned = callback(self, step, timestep, {name: tensors[name] for name in tensor_inputs})
-            tensors |= checks.check_returned(returned, state.latents)
-            return replace(state, **tensors, guidance_scale=self._guidance_scale, stop=self._interrupt)
-
-        return after_step
-
-    @property
-    def guidance_scale(self) -> float:
-        """Guidance of the running call, in a callback, which may change it between steps."""
-        return self._guidance_scale
-
-    @property
-    def num_timesteps(self) -> int:
-        """Denoising steps of the running call, in a callback."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether a callback stopped its call after the current step, by setting `_interrupt`."""
-        return self._interrupt

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import wraps
 from typing import Any
 
@@ -42,6 +43,36 @@ class Turns:
                 yield
             finally:
                 self._owner = None
+
+
+class RunningCall:
+    """What a pipeline keeps of a call while it runs, in diffusers' names: on a copy of the pipeline, not on itself."""
+
+    _guidance_scale = 1.0
+    _num_timesteps = 0
+    _interrupt = False
+
+    def _for_one_call(self, scheduler: Any, guidance_scale: float) -> Any:
+        """The same networks with a scheduler, guidance and interrupt of their own, so that calls don't meet."""
+        running: Any = copy(self)
+        running.scheduler, running._num_timesteps = scheduler, len(scheduler.timesteps)
+        running._guidance_scale, running._interrupt = guidance_scale, False
+        return running
+
+    @property
+    def guidance_scale(self) -> float:
+        """Guidance of the running call, in a callback, which may change it between steps."""
+        return self._guidance_scale
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising steps of the running call, in a callback."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback stopped its call after the current step, by setting `_interrupt`."""
+        return self._interrupt
 
 
 def keeps_state(networks: list[nn.Module]) -> bool:
