@@ -1,7 +1,6 @@
 """Bounds on the numbers a user gives, the same for the command line and for Python."""
 
 from dataclasses import dataclass
-from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -38,7 +37,7 @@ def check_number(name: str, value: Any, bounds: Bounds) -> None:
         InvalidRequestError: The message names the value and the bounds.
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not isfinite(value) or not bounds.low <= value <= bounds.high:
+    if not is_number or not bounds.low <= value <= bounds.high:  # NaN lies in no bounds
         raise InvalidRequestError(f"{name} is {value!r}; it must be a number from {bounds.low} to {bounds.high}.")
 
 
