@@ -247,8 +247,8 @@ def generate(
         tell_faces(console, reading)
         person = _change_head(person, head, edits)
     if (edits or head is not None) and pipeline.config.follows_vertices is not True:
-        found = "was never measured to follow" if pipeline.config.follows_vertices is None else "does not follow"
-        console.print(f"Warning: this model's video {found} the head's vertices; see docs/editing.md.")
+        follows = "was never measured to follow" if pipeline.config.follows_vertices is None else "does not follow"
+        console.print(f"Warning: this model's video {follows} the head's vertices; see docs/editing.md.")
 
     used_seed = secrets.randbelow(2**32) if seed is None else seed
     call: dict[str, Any] = {

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
-from torch import nn
 
 from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.conditioning.latents import allowed_frames
@@ -23,7 +22,11 @@ from fantasyid.core.bounds import (
 from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, TopologyMismatchError
 from fantasyid.geometry.head_check import check_heads
 from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from fantasyid.pipelines.sampling import Scheduler
+
+Encoder: TypeAlias = IdentityEncoder | ReleasedIdentityEncoder
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
@@ -148,7 +151,7 @@ def check_interval(interval: Any) -> None:
 
 
 def check_size(
-    config: Mapping[str, Any], vae: AutoencoderKLCogVideoX, factor: int, num_frames: int, height: int, width: int
+    config: Mapping[str, Any], vae: AutoencoderKLCogVideoX, factor: int, num_frames: Any, height: Any, width: Any
 ) -> None:
     """Refuse lengths and sizes that a model cannot make.
 
@@ -186,7 +189,7 @@ def check_size(
 
 def check_numbers(
     steps: Any,
-    scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+    scheduler: Scheduler,
     guidance_scale: Any,
     identity_scale: Any,
     num_videos_per_prompt: Any,
@@ -271,7 +274,7 @@ def check_ways_in(
 
 
 def check_person(
-    inputs: IdentityInputs, prompts: int, size: tuple[int, int] | None, identity_encoder: nn.Module | None
+    inputs: IdentityInputs, prompts: int, size: tuple[int, int] | None, identity_encoder: Encoder | None
 ) -> None:
     """Refuse a person that does not fit the videos or cannot be one; all vertices pass here.
 
@@ -306,7 +309,7 @@ def check_person(
         )
     if identity_encoder.vertex_encoder is None or expected is None:  # the encoder itself says that it has no mesh
         return
-    mean_head = None
+    mean_head: Any = None
     if isinstance(identity_encoder, IdentityEncoder):
         mean_head = identity_encoder.vertex_encoder.template
         if inputs.vertices.shape[1:] != mean_head.shape:

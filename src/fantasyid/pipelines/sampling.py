@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
@@ -17,8 +17,8 @@ from fantasyid.models.injection import IdentityKeyValues
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.parallel import DeviceGroup
 
-Scheduler = CogVideoXDDIMScheduler | CogVideoXDPMScheduler
-Generators = torch.Generator | list[torch.Generator] | None
+Scheduler: TypeAlias = CogVideoXDDIMScheduler | CogVideoXDPMScheduler
+Generators: TypeAlias = torch.Generator | list[torch.Generator] | None
 
 _OFFSET = 2.0
 """What CogVideoX 1.5's image-to-video base is told beside the time; it was trained with this value only."""
@@ -145,7 +145,8 @@ def starting_latents(
     dtype = transformer.dtype if transformer.config.injection_kind == "released" else torch.float32
     if latents is None:
         latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-    return latents.to(device, dtype) * float(scheduler.init_noise_sigma)
+    started: Tensor = latents.to(device, dtype) * float(scheduler.init_noise_sigma)
+    return started
 
 
 def person_branches(
