@@ -164,7 +164,7 @@ def test_with_several_faces_it_says_which_is_used(photo: Path, model: Path, tmp_
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("photo", {"out": "video.avi"}, "must end in .mp4, not 'video.avi'"),
+        ("photo", {"out": "video.avi"}, "must end in .mp4, .webm or .gif, not 'video.avi'"),
         ("photo", {"out": "nowhere/video.mp4"}, "nowhere does not exist"),
         ("photo", {"out": "/proc/video.mp4"}, "Nothing can be written to /proc"),
         ("photo", {"prompt": "  "}, "The prompt is empty"),

@@ -37,6 +37,10 @@ class UnreadableMeshError(FantasyIDError):
     """The file is missing, damaged, or not a triangle mesh."""
 
 
+class UnwritableOutputError(FantasyIDError):
+    """A disk was full or failed while a file was written."""
+
+
 class OutOfMemoryError(FantasyIDError):
     """The GPU's memory does not suffice."""
 
