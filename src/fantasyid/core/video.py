@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -10,13 +11,14 @@ import numpy.typing as npt
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
 from PIL import Image
 
 from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
 from fantasyid.core.output_files import write_together
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
-_ENCODERS = {
+_ENCODERS: dict[str, tuple[str, str, dict[str, str], dict[str, Any]]] = {
     ".mp4": ("mp4", "libx264", {"movflags": "+faststart"}, {"crf": "16", "preset": "medium"}),
     ".webm": ("webm", "libvpx-vp9", {}, {"crf": "16", "b": "0"}),
 }
@@ -93,7 +95,7 @@ def _encode(path: Path, frames: npt.NDArray[np.uint8], rate: Fraction, metadata:
     # libav takes a name for an address where it holds a colon; after "file:" it is a name whatever it holds.
     with av.open(f"file:{path}", "w", format=form, options=form_options) as container:
         container.metadata.update(metadata)
-        stream = container.add_stream(codec, rate=rate)
+        stream = cast(VideoStream, container.add_stream(codec, rate=rate))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = codec_options

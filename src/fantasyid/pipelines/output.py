@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from fantasyid import __version__
@@ -23,6 +23,7 @@ from fantasyid.core.video import write_video
 from fantasyid.pipelines.acceleration import Acceleration
 from fantasyid.pipelines.memory import MemoryPlan
 from fantasyid.pipelines.output_paths import GenerationPaths
+from fantasyid.pipelines.text_drawing import draw_text, wrap_text
 
 _SHEET_FRAMES = 8
 _SHEET_COLUMNS = 4
@@ -210,23 +211,12 @@ def _caption(record: GenerationRecord, width: int) -> Image.Image:
         f"{record.width}x{record.height}, {record.num_frames} frames at {record.fps:g}/s  ·  "
         f"AI-generated, FantasyID {record.versions.fantasyid}"
     )
-    lines = [(line, _INK, 20) for line in _wrap(record.prompt, 20, width)]
-    lines += [(line, _GREY, 14) for line in _wrap(settings, 14, width)]
+    lines = [(line, _INK, 20) for line in wrap_text(record.prompt, 20, width)]
+    lines += [(line, _GREY, 14) for line in wrap_text(settings, 14, width)]
     page = Image.new("RGB", (width, 16 + sum(round(1.4 * size) for _, _, size in lines)), _PAPER)
     draw = ImageDraw.Draw(page)
     top = 16
     for line, ink, size in lines:
-        draw.text((0, top), line, fill=ink, font=ImageFont.load_default(size))
+        draw_text(draw, (0, top), line, size, ink)
         top += round(1.4 * size)
     return page
-
-
-def _wrap(text: str, size: int, width: int) -> list[str]:
-    font = ImageFont.load_default(size)
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
