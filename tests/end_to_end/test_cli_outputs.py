@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from fantasyid.cli.main import app
 from fantasyid.cli.progress import stage, told_steps
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.video import read_video
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.end_to_end.test_cli_generate import generate, model
@@ -128,15 +130,14 @@ def test_a_reader_that_leaves_is_no_fault(arguments: list[str]) -> None:
     assert (result.returncode, result.stderr) == (141, b"")
 
 
-def test_the_example_refuses_too(photo: Path, tmp_path: Path) -> None:
+def test_the_example_refuses_too(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = Path(__file__).parents[2] / "examples" / "generate.py"
     for name in ("a.mp4", "b.json"):
         (tmp_path / name).write_bytes(b"mine")
     for out, options in (("a.mp4", []), ("b.mp4", ["--overwrite"])):
-        run = [sys.executable, str(example), str(photo), "A woman smiles.", str(tmp_path / out), *options]
-        result = subprocess.run(run, capture_output=True, text=True, check=False)
-        assert result.returncode == 1
-        assert "is there already" in result.stderr
+        monkeypatch.setattr(sys, "argv", ["generate.py", str(photo), "A woman smiles.", str(tmp_path / out), *options])
+        with pytest.raises(InvalidRequestError, match="is there already"):
+            runpy.run_path(str(example), run_name="__main__")
     assert contents(tmp_path) == {"a.mp4": b"mine", "b.json": b"mine"}
 
 
