@@ -174,7 +174,10 @@ def test_failure_midway_leaves_nothing_and_keeps_the_frames(tmp_path: Path, monk
     assert len(list(tmp_path.glob("fantasyid-frames-*/0016.png"))) == 2
 
 
-def test_an_earlier_generation_is_replaced_only_when_told_to(tmp_path: Path) -> None:
+def test_an_earlier_generation_is_replaced_only_when_told_to(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("elsewhere")))
     save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
     before = contents(tmp_path)
     with pytest.raises(InvalidRequestError, match=r"a\.mp4 is there already"):
