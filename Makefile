@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	mkdir -p outputs
 	.venv/bin/python -c 'from skimage import data, io; io.imsave("$(PHOTO)", data.astronaut())'
-	.venv/bin/fantasyid generate $(PHOTO) --out $(VIDEO) --seed 0 \
+	.venv/bin/fantasyid generate $(PHOTO) --out $(VIDEO) --seed 0 --overwrite \
 		--prompt "A woman smiles and turns the head to the left, in front of a plain blue background."
 	.venv/bin/fantasyid evaluate identity --reference $(PHOTO) --video $(VIDEO)
 	@echo "The video is $(CURDIR)/$(VIDEO), its contact sheet $(CURDIR)/$(VIDEO:.mp4=.jpg)."

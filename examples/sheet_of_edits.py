@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fantasyid.core.output_files import check_outputs, write_together
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.edit_table import EDIT_NAMES
 from fantasyid.geometry.edits import HeadEditor
@@ -24,7 +25,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="picture to write, .png")
     parser.add_argument("--photo", type=Path, help="whose head; the average head by default")
     parser.add_argument("--height", type=int, default=200, help="pixels of a head from crown to collar")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     options = parser.parse_args()
+    check_outputs([options.out], overwrite=options.overwrite)
 
     model = HeadModel.load()
     vertices, topology_hash = model.mean, model.topology.hash
@@ -54,7 +57,8 @@ def main() -> None:
         tiles.append(np.asarray(tile))
     half = len(tiles) // 2
     sheet = np.concatenate([np.concatenate(tiles[:half]), np.concatenate(tiles[half:])], axis=1)
-    Image.fromarray(sheet).convert("L").save(options.out, optimize=True)
+    with write_together([options.out], overwrite=options.overwrite) as (made,):
+        Image.fromarray(sheet).convert("L").save(made, optimize=True)
 
 
 if __name__ == "__main__":

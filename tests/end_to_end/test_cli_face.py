@@ -74,7 +74,7 @@ def test_inspect_replaces_only_when_told_to(photo: Path, tmp_path: Path) -> None
     (tmp_path / "head.ply").write_text("old")
     refused = run("face", "inspect", photo, "--out", tmp_path)
     assert refused.exit_code == 2
-    assert "head.ply is there already; choose another folder or pass --overwrite" in refused.stderr
+    assert "head.ply is there already; choose another name or pass --overwrite" in refused.stderr
     assert (tmp_path / "head.ply").read_text() == "old"
     assert run("face", "inspect", photo, "--out", tmp_path, "--overwrite").exit_code == 0
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", *FILES}

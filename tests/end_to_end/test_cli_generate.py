@@ -166,7 +166,7 @@ def test_with_several_faces_it_says_which_is_used(photo: Path, model: Path, tmp_
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("photo", {"out": "video.avi"}, "must end in .mp4, not 'video.avi'"),
+        ("photo", {"out": "video.avi"}, "must end in .mp4, .webm or .gif, not 'video.avi'"),
         ("photo", {"out": "nowhere/video.mp4"}, "nowhere does not exist"),
         ("photo", {"out": "/proc/video.mp4"}, "Nothing can be written to /proc"),
         ("photo", {"prompt": "  "}, "The prompt is empty"),
@@ -389,7 +389,7 @@ def test_what_may_disappoint_is_told(photo: Path, model: Path, tmp_path: Path) -
     for follows, words in ((False, "video does not follow the head's vertices"), (True, None)):
         index = json.loads((measured / "model_index.json").read_text())
         (measured / "model_index.json").write_text(json.dumps({**index, "follows_vertices": follows}))
-        result = generate(photo, tmp_path / "video.mp4", measured, *options)
+        result = generate(photo, tmp_path / "video.mp4", measured, *options, "--overwrite")
         assert result.exit_code == 0, result.output
         told = " ".join(result.stderr.split())
         assert words in told if words else "vertices" not in told

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fantasyid.cli.generate import NO_EDITS_OF_FLAME, FaceBackend, check_writable, tell_faces
+from fantasyid.cli.generate import NO_EDITS_OF_FLAME, FaceBackend, tell_faces
+from fantasyid.cli.progress import stage
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.input_files import check_input_file
+from fantasyid.core.output_files import check_outputs, write_together
 from fantasyid.geometry.edit_table import EDITS, check_strengths
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -45,25 +48,27 @@ def edit(
     console = Console(stderr=True)
     wanted = {name.replace("_", "-"): strength for name, strength in strengths.items()}
     check_strengths(wanted)
-    _check_outputs(out, preview, overwrite)
+    check_input_file(source, "photo or head")
+    targets = _targets(out, preview)
+    check_outputs(targets, overwrite=overwrite, inputs=[source])
+    with stage(console, "Starting"):
+        import numpy as np
+        from PIL import Image
 
-    from PIL import Image
+        from fantasyid.core.mesh_files import write_mesh
+        from fantasyid.geometry.edits import HeadEditor
+        from fantasyid.geometry.head_model import HeadModel
+        from fantasyid.geometry.pictures import part_colours, turntable
 
-    from fantasyid.core.mesh_files import write_mesh
-    from fantasyid.geometry.edits import HeadEditor
-    from fantasyid.geometry.head_model import HeadModel
-    from fantasyid.geometry.pictures import part_colours, turntable
-
-    model = HeadModel.load()
+        model = HeadModel.load()
     vertices, topology_hash = _read_source(source, face, backend, console)
     editor = HeadEditor(model)
     edited = editor.edit(vertices, topology_hash, wanted)
-    if preview is not None:
-        import numpy as np
-
-        rows = [turntable(head, model.triangles, part_colours(model)) for head in (vertices, edited)]
-        Image.fromarray(np.concatenate(rows)).save(preview)
-    write_mesh(out, edited.numpy(), model.triangles.numpy())
+    with write_together(targets, overwrite=overwrite) as (head_path, *pictures):
+        write_mesh(head_path, edited.numpy(), model.triangles.numpy())
+        for path in pictures:
+            rows = [turntable(head, model.triangles, part_colours(model)) for head in (vertices, edited)]
+            Image.fromarray(np.concatenate(rows)).save(path)
     typer.echo(f"{out}: {len(edited)} vertices")
     for change in EDITS:
         if wanted[change.name]:
@@ -71,22 +76,15 @@ def edit(
             typer.echo(f"  {change.name} {wanted[change.name]:+g}: {change.measured} {before:.2f} -> {after:.2f} cm")
 
 
-def _check_outputs(out: Path, preview: Path | None, overwrite: bool) -> None:
-    """Refuse, before any work, names that cannot be written."""
+def _targets(out: Path, preview: Path | None) -> list[Path]:
+    """The files to write, their names checked."""
     if out.suffix.lower() not in _MESH_SUFFIXES:
         raise InvalidRequestError(f"The head's name must end in {' or '.join(_MESH_SUFFIXES)}, not {out.name!r}.")
-    if preview is not None and preview.suffix.lower() != ".png":
+    if preview is None:
+        return [out]
+    if preview.suffix.lower() != ".png":
         raise InvalidRequestError(f"The preview's name must end in .png, not {preview.name!r}.")
-    for path in (out, preview):
-        if path is None:
-            continue
-        if not path.parent.is_dir():
-            raise InvalidRequestError(f"The folder {path.parent} does not exist; create it or choose another.")
-        if path.is_dir():
-            raise InvalidRequestError(f"{path} is a folder; choose another name.")
-        if path.exists() and not overwrite:
-            raise InvalidRequestError(f"{path} is there already; choose another name or pass --overwrite.")
-        check_writable(path.parent)
+    return [out, preview]
 
 
 def _read_source(source: Path, face: int | None, backend: FaceBackend, console: Console) -> "tuple[Tensor, str]":
@@ -100,12 +98,13 @@ def _read_source(source: Path, face: int | None, backend: FaceBackend, console: 
     if backend is FaceBackend.deca:
         raise InvalidRequestError(NO_EDITS_OF_FLAME)
 
-    from fantasyid.face.reader import FaceReader
-    from fantasyid.face.registry import reader_backends
-    from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
+    with stage(console, "Reading the photo"):
+        from fantasyid.face.reader import FaceReader
+        from fantasyid.face.registry import reader_backends
+        from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
-    reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend.value))
-    reading = reader.read(source, face)
+        reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend.value))
+        reading = reader.read(source, face)
     tell_faces(console, reading)
     return reading.head.vertices, reading.head.topology_hash
 

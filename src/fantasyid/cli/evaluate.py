@@ -4,6 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+
+from fantasyid.cli.progress import stage
+from fantasyid.core.input_files import check_input_file
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
@@ -26,18 +30,23 @@ def identity(
 
       fantasyid evaluate identity --reference photo.jpg --video smile.mp4
     """
-    from fantasyid.core.imaging import read_photo
-    from fantasyid.core.video import read_video
-    from fantasyid.evaluation.identity import Judge
-    from fantasyid.evaluation.motion import face_motion
+    check_input_file(reference, "photo")
+    check_input_file(video, "video")
+    console = Console(stderr=True)
+    with stage(console, "Starting"):
+        from fantasyid.core.imaging import read_photo
+        from fantasyid.core.video import read_video
+        from fantasyid.evaluation.identity import Judge
+        from fantasyid.evaluation.motion import face_motion
 
     photo = read_photo(reference)
     frames, fps = read_video(video)
-    judge = Judge.builtin()
-    embedding = judge.embed_reference(photo)
-    track = judge.track(frames)
-    scores = judge.score(embedding, track)
-    motion = face_motion(frames, track.faces)
+    with stage(console, "Looking for the person in every frame"):
+        judge = Judge.builtin()
+        embedding = judge.embed_reference(photo)
+        track = judge.track(frames)
+        scores = judge.score(embedding, track)
+        motion = face_motion(frames, track.faces)
     if as_json:
         _print_json(
             {
@@ -62,6 +71,8 @@ def provenance(
 
     The mark survives compression and rescaling, not cropping: "not found" proves nothing.
     """
+    check_input_file(video, "video")
+
     from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
     from fantasyid.core.video import read_video
 
@@ -81,7 +92,6 @@ def _print_json(content: dict[str, Any]) -> None:
 
 
 def _print_table(scores: "IdentityScores", motion: float | None, same_person_distance: float) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     def number(value: float | None) -> str:

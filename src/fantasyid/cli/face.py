@@ -1,7 +1,6 @@
 """`fantasyid face`: what is read from the face in a photo, to look at and to take elsewhere."""
 
 import hashlib
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,11 @@ import typer
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from fantasyid.cli.generate import DecaFolder, FaceBackend, check_deca_folder, check_writable, tell_faces
+from fantasyid.cli.generate import DecaFolder, FaceBackend, check_deca_folder, tell_faces
+from fantasyid.cli.progress import stage
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.input_files import check_input_file
+from fantasyid.core.output_files import check_outputs, write_together
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
@@ -96,26 +98,28 @@ def inspect(
       fantasyid face inspect group.jpg --face 1 --out second --backend insightface
     """
     console = Console(stderr=True)
-    targets = [out / name for name in FILES]
-    _check_folder(out, targets, overwrite)
+    check_input_file(photo, "photo")
+    if out.exists() and not out.is_dir():
+        raise InvalidRequestError(f"{out} is a file; choose another name for the folder.")
+    # A folder that is not there yet appears with all its files in it.
+    targets = [out / name for name in FILES] if out.is_dir() else [out]
+    check_outputs(targets, overwrite=overwrite, inputs=[photo])
     check_deca_folder(deca_folder, backend)
+    with stage(console, "Starting"):
+        from PIL import Image
 
-    from fantasyid.core.imaging import read_photo
+        from fantasyid.core.imaging import read_photo
+        from fantasyid.core.mesh_files import write_mesh
+        from fantasyid.face.drawing import DrawableHead
+        from fantasyid.face.reader import FaceReader
+        from fantasyid.face.reconstruct_deca import DecaFiles
+        from fantasyid.face.registry import reader_backends
+        from fantasyid.geometry.flame import DEFAULT_FOLDER, FlameModel
+        from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
-    pixels = read_photo(photo)
-
-    from PIL import Image
-
-    from fantasyid.core.mesh_files import write_mesh
-    from fantasyid.face.drawing import DrawableHead
-    from fantasyid.face.reader import FaceReader
-    from fantasyid.face.reconstruct_deca import DecaFiles
-    from fantasyid.face.registry import reader_backends
-    from fantasyid.geometry.flame import DEFAULT_FOLDER, FlameModel
-    from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
-    from fantasyid.pipelines.output import move_together
-
-    with console.status("Loading the networks"):
+        pixels = read_photo(photo)
+        photo_sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
+    with stage(console, "Loading the networks"):
         reader_model = load_component(MINI_FOLDER, "face_reader_model")
         reader = FaceReader(reader_model, *reader_backends(backend.value, deca_folder))
         files = DecaFiles.in_folder(deca_folder or DEFAULT_FOLDER)
@@ -126,18 +130,18 @@ def inspect(
     tell_faces(console, reading)
 
     head = DrawableHead.of(reading, flame)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        staged = [Path(folder) / name for name in FILES]
-        overlay_path, turntable_path, record_path, *mesh_paths = staged
+    with write_together(targets, overwrite=overwrite) as made:
+        if targets == [out]:
+            made[0].mkdir()
+            made = [made[0] / name for name in FILES]
+        overlay_path, turntable_path, record_path, *mesh_paths = made
         Image.fromarray(head.overlay(pixels)).save(overlay_path, quality=92)
         Image.fromarray(head.turntable()).save(turntable_path)
         for path in mesh_paths:
             write_mesh(path, head.neutral.numpy(), head.triangles.numpy())
         seconds = {"read": read_s, "draw_and_write": time.perf_counter() - start - read_s}
-        record = _record(photo, backend, reading, head, seconds)
+        record = _record(photo_sha256, backend, reading, head, seconds)
         record_path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        out.mkdir(exist_ok=True)
-        move_together(staged, targets, Path(folder) / "replaced")
     pose = reading.head.pose
     typer.echo(
         f"{out}: {', '.join(FILES)}; yaw {pose.yaw_deg:.1f}, pitch {pose.pitch_deg:.1f}, roll {pose.roll_deg:.1f} "
@@ -145,26 +149,12 @@ def inspect(
     )
 
 
-def _check_folder(out: Path, targets: list[Path], overwrite: bool) -> None:
-    """Refuse, before any work, a folder that cannot be written or holds what would be lost."""
-    if not out.parent.is_dir():
-        raise InvalidRequestError(f"The folder {out.parent} does not exist; create it or choose another.")
-    if out.exists() and not out.is_dir():
-        raise InvalidRequestError(f"{out} is a file; choose another name for the folder.")
-    for path in targets:
-        if path.is_dir():
-            raise InvalidRequestError(f"{path} is a folder; choose another folder for the files.")
-        if path.exists() and not overwrite:
-            raise InvalidRequestError(f"{path} is there already; choose another folder or pass --overwrite.")
-    check_writable(out if out.is_dir() else out.parent)
-
-
 def _record(
-    photo: Path, backend: FaceBackend, reading: "FaceReading", head: "DrawableHead", seconds: dict[str, float]
+    photo_sha256: str, backend: FaceBackend, reading: "FaceReading", head: "DrawableHead", seconds: dict[str, float]
 ) -> InspectionRecord:
     read = reading.head
     return InspectionRecord(
-        photo_sha256=hashlib.sha256(photo.read_bytes()).hexdigest(),
+        photo_sha256=photo_sha256,
         backend=backend.value,
         faces=tuple(FoundFace(box=found.box, score=found.score) for found in reading.faces),
         face_index=reading.face_index,

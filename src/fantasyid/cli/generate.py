@@ -3,7 +3,6 @@
 import hashlib
 import secrets
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fantasyid.cli.progress import stage, told_steps
 from fantasyid.core.bounds import GUIDANCE_SCALE, IDENTITY_SCALE, SEED, check_number
 from fantasyid.core.errors import FantasyIDWarning, InvalidRequestError, TopologyMismatchError
+from fantasyid.core.input_files import check_input_file
 from fantasyid.geometry.edit_table import check_strengths
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -100,7 +100,9 @@ DecaFolder = Annotated[
 
 def generate(
     prompt: Annotated[str, typer.Option(help="What happens in the video.")],
-    out: Annotated[Path, typer.Option(help="Video to write, FILE.mp4; FILE.json and FILE.jpg are put beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="Video to write, FILE.mp4, .webm or .gif; FILE.json and FILE.jpg are put beside it.")
+    ],
     photo: Annotated[
         Path | None,
         typer.Argument(help="Photo of the person, in any common format; not needed with --no-identity."),
@@ -161,6 +163,7 @@ def generate(
         list[str] | None,
         typer.Option(help="Change the head, NAME=STRENGTH with -1 to 1, such as face-width=+0.3; may be repeated."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
     """Make a video of the person in PHOTO doing what the prompt says.
 
@@ -176,7 +179,11 @@ def generate(
     """
     request = dict(locals())
     console = Console(stderr=True)
-    _check_output(out)
+    named_inputs = [(path, what) for path, what in ((photo, "photo"), (vertices, "head")) if path is not None]
+    for path, what in named_inputs:
+        check_input_file(path, what)
+    inputs = [path for path, _ in named_inputs]
+    check_text(prompt, "prompt")
     check_deca_folder(deca_folder, backend)
     edits = _parse_edits(edit or [])
     if edits and backend is FaceBackend.deca:
@@ -198,21 +205,28 @@ def generate(
     if not prompt.strip():
         raise InvalidRequestError("The prompt is empty; say what happens, such as --prompt 'a person smiles'.")
 
-    import numpy as np
-    import torch
+    from fantasyid.pipelines.output_paths import GenerationPaths
 
-    from fantasyid.core.imaging import read_photo
-    from fantasyid.geometry.head_files import read_head
+    paths = GenerationPaths.beside(out)
+    paths.check(overwrite=overwrite, inputs=inputs)
+    with stage(console, "Starting"):
+        import numpy as np
+        import torch
 
-    pixels = None if photo is None else read_photo(photo)
-    head = None if vertices is None else read_head(vertices)
+        from fantasyid.core.imaging import read_photo
+        from fantasyid.geometry.head_files import read_head
 
-    from fantasyid.conditioning.identity import read_identity
-    from fantasyid.pipelines.acceleration import Acceleration, accelerate
-    from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-    from fantasyid.pipelines.memory import apply_plan
-    from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, save_generation
-    from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, launch, process_count, process_rank
+        pixels = None if photo is None else read_photo(photo)
+        head = None if vertices is None else read_head(vertices)
+        photo_sha256 = None if photo is None else _sha256(photo)
+        head_sha256 = None if vertices is None else _sha256(vertices)
+
+        from fantasyid.conditioning.identity import read_identity
+        from fantasyid.pipelines.acceleration import Acceleration, accelerate
+        from fantasyid.pipelines.fantasyid import FantasyIDPipeline
+        from fantasyid.pipelines.memory import apply_plan
+        from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, save_generation
+        from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, launch, process_count, process_rank
 
     wanted = Acceleration(
         compile=compile_blocks,
@@ -231,18 +245,17 @@ def generate(
     clock = _Clock()
     used_device, used_dtype = _choose_device(device, dtype)
     quieten_libraries()
-    with console.status("Loading the model"):
+    with stage(console, "Loading the model"):
         pipeline = FantasyIDPipeline.from_pretrained(model, torch_dtype=used_dtype)
         acceleration = accelerate(pipeline.transformer, wanted, used_device)
         used_plan = apply_plan(pipeline, plan.value, used_device)
         pipeline.set_progress_bar_config(disable=True)
         clock.lap("load_model")
+    preparation = pipeline.identity_preparation()
     person, reading = None, None
     if pixels is not None:
-        with console.status("Reading the photo"):
-            person, reading = read_identity(
-                pixels, _reader(pipeline, backend, deca_folder), face, pipeline.identity_preparation()
-            )
+        with stage(console, "Reading the photo"):
+            person, reading = read_identity(pixels, _reader(pipeline, backend, deca_folder), face, preparation)
             clock.lap("read_photo")
         tell_faces(console, reading)
         person = _change_head(person, head, edits)
@@ -262,11 +275,38 @@ def generate(
     if process_count() > 1:
         layout = ParallelLayout.for_devices(process_count(), call["guidance_scale"] > 1)
         pipeline.enable_parallelism(DeviceGroup(layout, used_device))
-    with told_warnings(console), _progress(console) as progress:
-        task = progress.add_task("Generating", total=call["num_inference_steps"])
+    num_frames, (height, width) = pipeline.transformer.config.sample_frames, preparation.reference_size
+    paths.check_room(num_frames, height, width)
+    record = GenerationRecord(
+        versions=SoftwareVersions.installed(),
+        command=tuple(_as_text(argument) for argument in sys.argv[1:]),
+        prompt=prompt,
+        negative_prompt="",
+        seed=used_seed,
+        height=height,
+        width=width,
+        num_frames=num_frames,
+        fps=pipeline.config.fps,
+        model_name=_as_text(model),
+        weights_sha256=_weights_sha256(pipeline),
+        photo_sha256=photo_sha256,
+        face_index=None if reading is None else reading.face_index,
+        face_box=None if reading is None else reading.face.box,
+        face_backend=None if backend is None else backend.value,
+        head_file_sha256=head_sha256,
+        edits=edits,
+        acceleration=acceleration,
+        memory_plan=used_plan,
+        device=_device_name(used_device),
+        dtype=str(used_dtype).removeprefix("torch."),
+        timings_s={},
+        **call,
+    )
+    clock.restart()
+    with told_warnings(console), told_steps(console, "Generating", call["num_inference_steps"]) as tell:
 
         def advance(_: FantasyIDPipeline, step: int, __: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
-            progress.update(task, completed=step + 1)
+            tell(step + 1)
             clock.lap("denoise")
             return tensors
 
@@ -285,37 +325,12 @@ def generate(
         if process_rank() > 0:
             return
     frames = (videos[0] * 255).round().astype(np.uint8)
-    num_frames, height, width, _ = frames.shape
-    record = GenerationRecord(
-        versions=SoftwareVersions.installed(),
-        command=tuple(sys.argv[1:]),
-        prompt=prompt,
-        negative_prompt="",
-        seed=used_seed,
-        height=height,
-        width=width,
-        num_frames=num_frames,
-        fps=pipeline.config.fps,
-        model_name=model,
-        weights_sha256=_weights_sha256(pipeline),
-        photo_sha256=None if photo is None else hashlib.sha256(photo.read_bytes()).hexdigest(),
-        face_index=None if reading is None else reading.face_index,
-        face_box=None if reading is None else reading.face.box,
-        face_backend=None if backend is None else backend.value,
-        head_file_sha256=None if vertices is None else hashlib.sha256(vertices.read_bytes()).hexdigest(),
-        edits=edits,
-        acceleration=acceleration,
-        memory_plan=used_plan,
-        device=_device_name(used_device),
-        dtype=str(used_dtype).removeprefix("torch."),
-        timings_s=clock.seconds,
-        **call,
-    )
+    record = record.model_copy(update={"timings_s": clock.seconds})
     portrait = None
     if person is not None:
         picture = (person.reference_image[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5
         portrait = picture.round().clip(0, 255).astype(np.uint8)
-    paths = save_generation(out, frames, record.fps, portrait, record)
+    save_generation(out, frames, record.fps, portrait, record, overwrite=overwrite)
     total = sum(clock.seconds.values())
     typer.echo(f"{paths.video} (and {paths.record.name}, {paths.sheet.name}), seed {used_seed}, {total:.0f} s")
 
@@ -378,6 +393,10 @@ class _Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out the time since the last call."""
         self._start = time.perf_counter()
 
     def lap(self, stage: str) -> None:
@@ -387,11 +406,17 @@ class _Clock:
         self._start = now
 
 
-def _check_output(out: Path) -> None:
-    from fantasyid.pipelines.output import GenerationPaths
+def check_text(text: str, what: str) -> None:
+    """Refuse text that was typed or pasted as something else than UTF-8."""
+    if _as_text(text) != text:
+        raise InvalidRequestError(
+            f"The {what} holds bytes that are not UTF-8 ({_as_text(text)!r}); type it in a terminal set to UTF-8."
+        )
 
-    GenerationPaths.beside(out)
-    check_writable(out.parent)
+
+def _as_text(argument: str) -> str:
+    """An argument as a record can hold it: bytes that are no UTF-8 as `\\xff`."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def check_deca_folder(folder: Path | None, backend: FaceBackend | None) -> None:
@@ -402,15 +427,6 @@ def check_deca_folder(folder: Path | None, backend: FaceBackend | None) -> None:
         raise InvalidRequestError("--deca-folder is for --backend deca; give that too, or leave the folder out.")
     if not folder.is_dir():
         raise InvalidRequestError(f"There is no folder {folder}; check the path given as --deca-folder.")
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InvalidRequestError(f"Nothing can be written to {folder} ({error.strerror}); choose another.") from error
 
 
 def _generate_part(request: dict[str, Any]) -> None:
@@ -488,9 +504,8 @@ def tell_faces(console: Console, reading: "FaceReading") -> None:
     )
 
 
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _weights_sha256(pipeline: "FantasyIDPipeline") -> str:

@@ -1,8 +1,10 @@
 """The `fantasyid` command."""
 
 import os
+import signal
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -17,9 +19,21 @@ from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
 from fantasyid.core.errors import FantasyIDError
 
+_BROKEN_PIPE = 128 + 13
+"""What shells report of programs that SIGPIPE ended."""
+
 
 class CommandGroup(TyperGroup):
     """Turns errors into exit codes: 2 with one sentence for bad input, 1 for our own faults."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program; a reader of its output that leaves (`| head`) ends it as it ends others, without a word."""
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):
+                raise SystemExit(_BROKEN_PIPE) from end.__context__
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command in its click context."""
@@ -29,7 +43,7 @@ class CommandGroup(TyperGroup):
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(2) from error
         except Exception as error:
-            if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):
+            if isinstance(error, typer.Abort | BrokenPipeError) or hasattr(error, "exit_code"):
                 raise  # typer's own ways out: --help, wrong usage, Exit
             if ctx.params["debug"]:
                 traceback.print_exc(file=sys.stderr)
@@ -39,6 +53,18 @@ class CommandGroup(TyperGroup):
                 err=True,
             )
             raise typer.Exit(1) from error
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the program as an error does, so that what it was writing is cleaned up."""
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, end)
 
 
 app = typer.Typer(
@@ -69,8 +95,12 @@ def main(
 
       fantasyid generate photo.jpg --prompt "a person smiles" --out smile.mp4
 
-    Exit codes: 0 done, 2 bad input or set-up, 1 our fault.
+    Exit codes: 0 done, 2 bad input or set-up, 1 our fault; above 128 a signal ended it.
     """
+    end_on_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold any bytes
     # Before torch is imported: OpenMP threads that spin while they wait make a shared CPU several times as slow.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -5,8 +5,6 @@ a manifest always points at the shards it was written with, also when a save is 
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.output_files import write_file
 
 SHARD_LIMIT = 16 * 2**20
 _HEADER_BYTES_PER_TENSOR = 512
@@ -128,7 +127,7 @@ def save_packed(
         shards=tuple(_write_shard(target, shard) for shard in _split(stored)),
         tensors=tensors,
     )
-    _write_atomically(target / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
+    write_file(target / "manifest.json", (manifest.model_dump_json(indent=1) + "\n").encode())
     current = {shard.file for shard in manifest.shards}
     for stale in target.glob("weights-*.safetensors"):
         if stale.name not in current:
@@ -262,17 +261,5 @@ def _write_shard(target: Path, tensors: dict[str, torch.Tensor]) -> PackedShard:
     assert len(data) <= SHARD_LIMIT
     digest = hashlib.sha256(data).hexdigest()
     file = f"weights-{digest[:16]}.safetensors"
-    _write_atomically(target / file, data)
+    write_file(target / file, data)
     return PackedShard(file=file, sha256=digest, size_bytes=len(data))
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

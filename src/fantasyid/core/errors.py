@@ -45,6 +45,10 @@ class ImpossibleHeadError(FantasyIDError):
     """The vertices are not a head: of another unit, lying or turned, or nothing at all."""
 
 
+class UnwritableOutputError(FantasyIDError):
+    """A disk was full or failed while a file was written."""
+
+
 class OutOfMemoryError(FantasyIDError):
     """The GPU's memory does not suffice."""
 

@@ -1,6 +1,5 @@
 """Triangle meshes in .ply and .obj files, vertices in their order: exact in .ply, to 16 decimals in .obj."""
 
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from fantasyid.core.errors import InvalidRequestError, UnreadableMeshError
+from fantasyid.core.output_files import write_together
 
 MESH_SUFFIXES = (".ply", ".obj")
 _OBJ_DECIMALS = 16  # float32 to the last bit for coordinates above 1e-7
@@ -26,7 +26,7 @@ _DAMAGED = (
 
 
 def write_mesh(path: Path, vertices: NDArray[np.float32], triangles: NDArray[np.int64]) -> None:
-    """Write a mesh; a file that was there is replaced only when the new one is complete.
+    """Write a mesh; a file that was there is replaced when the new one is complete.
 
     Args:
         path: FILE.ply (binary) or FILE.obj (text), in a folder that exists.
@@ -37,16 +37,10 @@ def write_mesh(path: Path, vertices: NDArray[np.float32], triangles: NDArray[np.
         InvalidRequestError: The name ends otherwise, or the folder does not exist.
     """
     suffix = _suffix(path)
-    if not path.parent.is_dir():
-        raise InvalidRequestError(f"The folder {path.parent} does not exist; create it or choose another.")
     mesh = trimesh.Trimesh(vertices, triangles, process=False)
     options = {"digits": _OBJ_DECIMALS} if suffix == ".obj" else {}
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        mesh.export(partial, file_type=suffix[1:], **options)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_together([path], overwrite=True) as (made,):
+        mesh.export(made, file_type=suffix[1:], **options)
 
 
 def read_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fantasyid import __version__
+from fantasyid.core.errors import InvalidRequestError
 
 DETECTION_THRESHOLD = 6.0
 """`detect_mark` at or above this means marked.
@@ -45,7 +46,15 @@ def add_mark(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
     Returns:
         New frames of the same shape, 44 dB PSNR from the given ones; equal frames stay equal.
+
+    Raises:
+        InvalidRequestError: They are no such frames; those of a pipeline are floats in [0, 1].
     """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0:
+        raise InvalidRequestError(
+            f"The mark is added to uint8 frames of shape (T, H, W, 3), not {frames.dtype} of shape {frames.shape}; "
+            'make those in [0, 1] so by (frames * 255).round().astype("uint8").'
+        )
     height, width = frames.shape[1:3]
     mode = cv2.INTER_CUBIC if min(height, width) >= _GRID else cv2.INTER_AREA
     pattern = cv2.resize(_pattern(), (width, height), interpolation=mode)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.imaging import read_photo
+from fantasyid.core.output_files import write_file, write_together
 from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.motion import face_motion, measure_actions
 from fantasyid.evaluation.protocol import (
@@ -68,8 +69,9 @@ def judge_folder(
             futures = [pool.submit(judge_rows, batch, people, photos, frames, out, model) for batch in batches]
             judgements = [judgement for future in futures for judgement in future.result()]
     report = build_report(sorted(judgements, key=lambda judgement: (judgement.person, judgement.mode)))
-    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(to_markdown(report), encoding="utf-8")
+    with write_together([out / "report.json", out / "report.md"], overwrite=True) as (numbers, table):
+        numbers.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        table.write_text(to_markdown(report), encoding="utf-8")
     return report
 
 
@@ -102,7 +104,7 @@ def judge_rows(
                 actions=measure_actions(images, track.faces, reader),
             )
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(judgement.model_dump_json(), encoding="utf-8")
+            write_file(kept, judgement.model_dump_json().encode())
         judgements.append(judgement)
         logger.info("%d of %d: %s, verified %.2f", index + 1, len(rows), row.file, judgement.identity.verification_rate)
     return judgements

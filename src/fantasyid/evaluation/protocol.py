@@ -5,7 +5,6 @@ neither a video encoder nor a face library.
 """
 
 import csv
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
+from fantasyid.core.output_files import write_together
 
 SEED = 20_261_122
 """The k-th person's videos all start from seed `SEED + k`, so prompts and modes differ in nothing else."""
@@ -202,12 +202,8 @@ def save_frames(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
         fps: Frames per second.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex}.npz")
-    try:
-        np.savez_compressed(partial, frames=frames, fps=np.float64(fps))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_together([path], overwrite=True) as (made,):
+        np.savez_compressed(made, frames=frames, fps=np.float64(fps))
 
 
 def load_frames(path: Path) -> tuple[NDArray[np.uint8], float]:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fantasyid.core.errors import FantasyIDError
+from fantasyid.core.output_files import write_file
 from fantasyid.evaluation.faceless import faceless_pictures
 from fantasyid.evaluation.portraits import Portrait, of_first_people, read_portraits
 from fantasyid.evaluation.report import ReportLine
@@ -118,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         report = measure_found(held_out, options.photos, reader)
     else:
         report = measure_false_faces(faceless_pictures(), DlibFaceDetector(), reader)
-    (options.out / f"{options.step}.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_file(options.out / f"{options.step}.json", (report.model_dump_json(indent=2) + "\n").encode())
     print_report([report], Console())
     return 0
 

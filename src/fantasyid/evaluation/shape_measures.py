@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.output_files import write_together
 from fantasyid.evaluation.report import ReportLine
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
 
@@ -121,7 +122,8 @@ class ShapeSignature:
 
     def save(self, path: Path, head: HeadModel) -> None:
         """Write an npz, with the name of the head model that the coefficients belong to."""
-        np.savez(path, centre=self.centre, whitening=self.whitening, head=np.array(head.coefficients_hash))
+        with write_together([path], overwrite=True) as (made,):
+            np.savez(made, centre=self.centre, whitening=self.whitening, head=np.array(head.coefficients_hash))
 
     @classmethod
     def load(cls, path: Path, head: HeadModel) -> "ShapeSignature":

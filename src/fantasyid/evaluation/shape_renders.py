@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.output_files import write_together
 from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
@@ -65,9 +66,8 @@ class KnownRenders:
 
     def save(self, path: Path) -> None:
         """Write an npz, complete or not at all."""
-        partial = path.with_name(f".{path.name}.partial.npz")
-        np.savez_compressed(partial, **{field.name: getattr(self, field.name) for field in fields(self)})
-        partial.replace(path)
+        with write_together([path], overwrite=True) as (made,):
+            np.savez_compressed(made, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
     def load(cls, path: Path, head: HeadModel) -> "KnownRenders":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.output_files import write_together
 from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.spirals import spiral_indices
 from fantasyid.geometry.topology import IntArray, MeshTopology
@@ -68,7 +69,8 @@ class MeshHierarchy:
             arrays[f"down_weight_{level}"] = self.down_weight[level]
             arrays[f"up_index_{level}"] = self.up_index[level].astype(np.int32)
             arrays[f"up_weight_{level}"] = self.up_weight[level]
-        np.savez_compressed(path, **arrays)
+        with write_together([path], overwrite=True) as (made,):
+            np.savez_compressed(made, **arrays)
 
     @classmethod
     def load(cls, path: Path | None = None) -> MeshHierarchy:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.output_files import write_together
 from fantasyid.geometry.topology import MeshTopology
 
 PART_NAMES = (
@@ -156,7 +157,8 @@ class HeadModel:
             scale = basis.flatten(1).abs().amax(1) / 32767
             arrays[f"{name}_scale"] = scale.numpy()
             arrays[f"{name}_steps"] = (basis / scale[:, None, None]).round().numpy().astype(np.int16)
-        np.savez_compressed(path, content_hash=np.array(_content_hash(arrays)), **arrays)
+        with write_together([path], overwrite=True) as (made,):
+            np.savez_compressed(made, content_hash=np.array(_content_hash(arrays)), **arrays)
 
     @classmethod
     def load(cls, path: Path | None = None) -> HeadModel:

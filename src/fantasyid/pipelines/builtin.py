@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fantasyid.conditioning.text import load_text_encoder
 from fantasyid.core.checkpoint import PackedManifest, Storage, fill_network, load_packed, save_packed, verify_packed
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
+from fantasyid.core.output_files import write_file
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
@@ -59,7 +60,7 @@ def save_builtin(pipeline: DiffusionPipeline, folder: Path, storage: Storage = "
         save_packed(state, folder, name, storage, model_class=type(model).__name__, config=model.config, exact=buffers)
     pipeline.scheduler.save_pretrained(folder / "scheduler")
     settings = PipelineSettings(**{name: pipeline.config[name] for name in PipelineSettings.model_fields})
-    (folder / "pipeline.json").write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_file(folder / "pipeline.json", (settings.model_dump_json(indent=2) + "\n").encode())
 
 
 def load_builtin(

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
+from fantasyid.core.output_files import check_outputs, write_together
 from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
@@ -101,8 +101,8 @@ class ConversionManifest(BaseModel):
 def convert_release(source: Path, target: Path, mesh: Path | None = None) -> ConversionManifest:
     """Convert the authors' release, or check a conversion that is there already.
 
-    The target appears only when it is whole. Files that stay as they are (T5, VAE) are hard links where the file system
-    allows, else copies.
+    The target appears only when it is whole, and what a killed conversion left beside it is removed. Files that stay as
+    they are (T5, VAE) are hard links where the file system allows, else copies.
 
     Args:
         source: The release.
@@ -124,12 +124,12 @@ def convert_release(source: Path, target: Path, mesh: Path | None = None) -> Con
     mesh = source / MESH_FILE if mesh is None else mesh
     transformer = _check_release(source, mesh)
     target.parent.mkdir(parents=True, exist_ok=True)
+    check_outputs([target], overwrite=False)
     _check_space(source, transformer, target.parent)
     with (
-        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.partial-") as temporary,
+        write_together([target], overwrite=False) as (folder,),
         tqdm(total=5, desc="Converting", unit="part", disable=None) as progress,
     ):
-        folder = Path(temporary) / target.name
         heads = load_transform_pickle(mesh)
         hierarchy = released_hierarchy(heads)
         levels = tuple(len(level) for level in heads.vertices[:NUM_LEVELS])
@@ -149,7 +149,6 @@ def convert_release(source: Path, target: Path, mesh: Path | None = None) -> Con
         manifest = ConversionManifest(ignored_config=networks.ignored_config, files=_hash_files(folder))
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         progress.update()
-        folder.rename(target)
     return manifest
 
 
@@ -370,7 +369,8 @@ def _fetch_mesh(folder: Path, local_files_only: bool) -> Path:
         raise MissingWeightsError(f"The released checkpoint's mesh is not here, and local_files_only is set; {remedy}.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(MESH_URL, str(path), hash_prefix=MESH_SHA256, progress=False)
+        with write_together([path], overwrite=True) as (made,):
+            torch.hub.download_url_to_file(MESH_URL, str(made), hash_prefix=MESH_SHA256, progress=False)
     except (OSError, RuntimeError) as error:
         raise MissingWeightsError(f"The released checkpoint's mesh cannot be had ({error}); {remedy}.") from error
     return path

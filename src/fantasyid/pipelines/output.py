@@ -4,24 +4,26 @@ Kept apart from the pipeline because it needs a video encoder and the pipeline d
 """
 
 import platform
+import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from fantasyid import __version__
-from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.errors import FantasyIDError, UnwritableOutputError
+from fantasyid.core.output_files import write_together
 from fantasyid.core.provenance import add_mark, container_metadata
 from fantasyid.core.video import write_video
 from fantasyid.pipelines.acceleration import Acceleration
 from fantasyid.pipelines.memory import MemoryPlan
+from fantasyid.pipelines.output_paths import GenerationPaths
+from fantasyid.pipelines.text_drawing import draw_text, wrap_text
 
 _SHEET_FRAMES = 8
 _SHEET_COLUMNS = 4
@@ -103,72 +105,31 @@ class GenerationRecord(_Record):
     """Whether the frames carry the invisible mark and the file the words."""
 
 
-@dataclass(frozen=True)
-class GenerationPaths:
-    """The three files of one generation."""
-
-    video: Path
-    record: Path
-    sheet: Path
-
-    @classmethod
-    def beside(cls, out_path: Path) -> "GenerationPaths":
-        """The files that belong to `out_path`, checked before any time is spent on making them.
-
-        Files of an earlier generation may be replaced; a picture or a JSON file of someone else's with the same name
-        (the photo itself, say) may not.
-
-        Args:
-            out_path: The video's path, ending in `.mp4`, in a folder that exists.
-
-        Raises:
-            InvalidRequestError: The name or the folder cannot be used.
-        """
-        if out_path.suffix.lower() != ".mp4":
-            raise InvalidRequestError(f"The video's name must end in .mp4, not {out_path.name!r}.")
-        if not out_path.parent.is_dir():
-            raise InvalidRequestError(f"The folder {out_path.parent} does not exist; create it or choose another.")
-        paths = cls(out_path, out_path.with_suffix(".json"), out_path.with_suffix(".jpg"))
-        for path in paths.all:
-            if path.is_dir():
-                raise InvalidRequestError(f"{path} is a folder; choose another name for the video.")
-        for path, signature in ((paths.record, b'"fantasyid"'), (paths.sheet, _SHEET_COMMENT)):
-            if path.exists() and signature not in path.read_bytes():
-                raise InvalidRequestError(
-                    f"{path} would be replaced and was not made by FantasyID; choose another name for the video."
-                )
-        return paths
-
-    @property
-    def all(self) -> tuple[Path, Path, Path]:
-        """Video, record, sheet."""
-        return self.video, self.record, self.sheet
-
-
 def save_generation(
     out_path: Path,
     frames: npt.NDArray[np.uint8],
     fps: float,
     reference: npt.NDArray[np.uint8] | None,
     metadata: GenerationRecord,
+    *,
+    overwrite: bool = False,
 ) -> GenerationPaths:
-    """Write FILE.mp4, FILE.json and FILE.jpg, all three or none.
-
-    They are made in a temporary folder beside their place and moved at the end; files that were there are replaced only
-    then, and put back if a move fails.
+    """Write the video, FILE.json and FILE.jpg, all three or none.
 
     Args:
-        out_path: Path of the video, ending in `.mp4`.
+        out_path: Path of the video, ending in one of `core.video.VIDEO_SUFFIXES`.
         frames: RGB (T, H, W, 3), unmarked; the mark is added here if `metadata.provenance_mark`.
         fps: Frames per second.
         reference: RGB (H, W, 3), the face as the model saw it; None without a photo.
         metadata: What made the frames; its size, length and rate must be those of `frames`.
+        overwrite: Whether files that are there may be replaced.
 
     Returns:
         Where the files are.
 
     Raises:
         InvalidRequestError: The path or the frame size cannot be used.
+        UnwritableOutputError: The files could not be written; it says where the frames are instead.
     """
     num_frames, height, width, _ = frames.shape
     stated = (metadata.num_frames, metadata.height, metadata.width, metadata.fps)
@@ -176,38 +137,36 @@ def save_generation(
     paths = GenerationPaths.beside(out_path)
     marked = add_mark(frames) if metadata.provenance_mark else frames
     tags = container_metadata() if metadata.provenance_mark else {}
-    with tempfile.TemporaryDirectory(dir=out_path.parent, prefix=f".{out_path.stem}.") as folder:
-        staged = GenerationPaths.beside(Path(folder) / out_path.name)
-        write_video(staged.video, marked, fps, tags)
-        staged.record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        sheet = contact_sheet(marked, reference, metadata)
-        sheet.save(staged.sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT)
-        move_together(staged.all, paths.all, Path(folder) / "replaced")
+    try:
+        with write_together(paths.all, overwrite=overwrite) as made:
+            video, record, sheet = made
+            write_video(video, marked, fps, tags)
+            record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            picture = contact_sheet(marked, reference, metadata)
+            picture.save(sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT)
+    except Exception as error:  # whatever it is, making the frames took long
+        kept = _keep_frames(marked, metadata)
+        if isinstance(error, FantasyIDError | OSError):
+            raise UnwritableOutputError(f"{error} {kept}") from error
+        raise RuntimeError(f"{type(error).__name__}: {error}. {kept}") from error
     return paths
 
 
-def move_together(sources: Sequence[Path], targets: Sequence[Path], replaced: Path) -> None:
-    """Move files to their places, all or none; files that were there are replaced, and put back if a move fails.
-
-    Args:
-        sources: Files on the same file system as the targets.
-        targets: Where they go, in the same order.
-        replaced: A folder to be made for what was there; the caller deletes it.
-    """
-    replaced.mkdir()
-    done: list[Path] = []
-    try:
-        for source, target in zip(sources, targets, strict=True):
-            if target.exists():
-                target.replace(replaced / target.name)
-            done.append(target)
-            source.replace(target)
-    except BaseException:
-        for target in done:
-            target.unlink(missing_ok=True)
-            if (replaced / target.name).exists():
-                (replaced / target.name).replace(target)
-        raise
+def _keep_frames(frames: npt.NDArray[np.uint8], metadata: GenerationRecord) -> str:
+    """Put the frames of a video that cannot be written in the first place that takes them, and say where."""
+    for place in (tempfile.gettempdir(), Path.home()):
+        folder = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="fantasyid-frames-", dir=place))
+            for index, frame in enumerate(frames):
+                Image.fromarray(frame).save(folder / f"{index:04d}.png")
+            (folder / "record.json").write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            continue
+        return f"The frames, {len(frames)} pictures for {metadata.fps:g} a second, and their record are in {folder}."
+    return "There was no room for the frames elsewhere either."
 
 
 def contact_sheet(
@@ -256,23 +215,12 @@ def _caption(record: GenerationRecord, width: int) -> Image.Image:
         f"{record.width}x{record.height}, {record.num_frames} frames at {record.fps:g}/s  ·  "
         f"AI-generated, FantasyID {record.versions.fantasyid}"
     )
-    lines = [(line, _INK, 20) for line in _wrap(record.prompt, 20, width)]
-    lines += [(line, _GREY, 14) for line in _wrap(settings, 14, width)]
+    lines = [(line, _INK, 20) for line in wrap_text(record.prompt, 20, width)]
+    lines += [(line, _GREY, 14) for line in wrap_text(settings, 14, width)]
     page = Image.new("RGB", (width, 16 + sum(round(1.4 * size) for _, _, size in lines)), _PAPER)
     draw = ImageDraw.Draw(page)
     top = 16
     for line, ink, size in lines:
-        draw.text((0, top), line, fill=ink, font=ImageFont.load_default(size))
+        draw_text(draw, (0, top), line, size, ink)
         top += round(1.4 * size)
     return page
-
-
-def _wrap(text: str, size: int, width: int) -> list[str]:
-    font = ImageFont.load_default(size)
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines

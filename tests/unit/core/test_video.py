@@ -1,5 +1,6 @@
 """Video files: what goes in comes out, in a form that plays everywhere, complete or not at all."""
 
+import os
 from pathlib import Path
 
 import av
@@ -65,6 +66,7 @@ def test_file_plays_everywhere(tmp_path: Path, frames: np.ndarray) -> None:
         ((2, 64, 64), 8.0, "(2, 64, 64)"),
         ((2, 64, 64, 3), 0.0, "0"),
         ((2, 64, 64, 3), float("nan"), "nan"),
+        ((2, 64, 64, 3), float("inf"), "inf"),
     ],
 )
 def test_unwritable_requests_name_the_fault(tmp_path: Path, shape: tuple[int, ...], fps: float, says: str) -> None:
@@ -75,6 +77,10 @@ def test_unwritable_requests_name_the_fault(tmp_path: Path, shape: tuple[int, ..
 
 
 def test_float_frames_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match=r"uint8 frames .* not float32 .* \(frames \* 255\)\.round"):
+        add_mark(np.zeros((2, 64, 64, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match=r"\(64, 64, 3\)"):
+        add_mark(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(InvalidRequestError, match="float32"):
         write_video(tmp_path / "a.mp4", np.zeros((2, 64, 64, 3), np.float32), 8)  # type: ignore[arg-type]
 
@@ -85,11 +91,56 @@ def test_missing_folder(tmp_path: Path, frames: np.ndarray) -> None:
 
 
 def test_failure_midway_leaves_everything_as_it_was(tmp_path: Path, frames: np.ndarray) -> None:
-    """A folder in the video's place makes the rename, the last step, fail."""
     (tmp_path / "a.mp4").mkdir()
-    with pytest.raises(OSError, match=r"a\.mp4"):
+    with pytest.raises(InvalidRequestError, match=r"a\.mp4 is a folder"):
         write_video(tmp_path / "a.mp4", frames, 8)
+    with pytest.raises(AttributeError):
+        write_video(tmp_path / "b.mp4", frames, 8, {"title": 1})  # type: ignore[dict-item]
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_video_that_is_there_is_replaced_only_when_told_to(tmp_path: Path, frames: np.ndarray) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"mine")
+    with pytest.raises(InvalidRequestError, match=r"a\.mp4 is there already"):
+        write_video(tmp_path / "a.mp4", frames, 8)
+    assert (tmp_path / "a.mp4").read_bytes() == b"mine"
+    write_video(tmp_path / "a.mp4", frames, 8, overwrite=True)
+    assert read_video(tmp_path / "a.mp4")[0].shape == frames.shape
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.webm", "vp9"), ("a.GIF", "gif"), ("a.mp4", "h264")])
+def test_the_name_says_the_format(tmp_path: Path, frames: np.ndarray, name: str, codec: str) -> None:
+    marked = add_mark(frames)
+    write_video(tmp_path / name, marked, 8, container_metadata())
+    with av.open(str(tmp_path / name)) as container:
+        assert container.streams.video[0].codec_context.name == codec
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        assert abs(float(container.duration or 0) / av.time_base - 17 / 8) < 0.1
+    assert len(shown) == 17
+    assert psnr(np.stack(shown), marked) > 33
+    assert detect_mark(np.stack(shown)) > 2 * DETECTION_THRESHOLD
+    assert b"AI-generated with FantasyID" in (tmp_path / name).read_bytes()
+
+
+def test_other_formats_are_refused(tmp_path: Path, frames: np.ndarray) -> None:
+    for name in ("a.avi", "a", "mp4", ".mp4"):
+        with pytest.raises(InvalidRequestError, match=r"must end in \.mp4, \.webm or \.gif"):
+            write_video(tmp_path / name, frames, 8)
+    with pytest.raises(InvalidRequestError, match="at most 50 frames per second, not 60"):
+        write_video(tmp_path / "a.gif", frames, 60)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "x" * 251 + ".mp4", os.fsdecode(b"caf\xe9.mp4"), "ü 人.gif"])
+def test_any_name_that_a_folder_takes(
+    tmp_path: Path, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """libav takes what stands before a colon for a protocol, and refuses it."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("a:b")
+    folder.mkdir()
+    write_video(str(folder / name), frames[:2], 8)
+    assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_unreadable_files(tmp_path: Path, frames: np.ndarray) -> None:

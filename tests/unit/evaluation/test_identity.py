@@ -135,6 +135,6 @@ def test_command_finds_the_mark(files: tuple[Path, Path]) -> None:
     result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[1]), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["marked"] is True
-    write_video(files[1], np.stack([SMALL, SMALL]), 8)
+    write_video(files[1], np.stack([SMALL, SMALL]), 8, overwrite=True)
     result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[1])])
     assert result.stdout.startswith("No mark found")

@@ -1,6 +1,13 @@
 """A generation on disk: three files or none, a record that reads back, nobody else's file replaced."""
 
+import resource
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,16 +15,13 @@ from PIL import Image
 from pydantic import ValidationError
 from skimage.data import astronaut
 
-from fantasyid.core.errors import InvalidRequestError
-from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
+from fantasyid.core.errors import InvalidRequestError, UnwritableOutputError
+from fantasyid.core.output_files import tidy_up
+from fantasyid.core.provenance import DETECTION_THRESHOLD, add_mark, detect_mark
 from fantasyid.core.video import read_video
-from fantasyid.pipelines.output import (
-    GenerationPaths,
-    GenerationRecord,
-    SoftwareVersions,
-    contact_sheet,
-    save_generation,
-)
+from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, contact_sheet, save_generation
+from fantasyid.pipelines.output_paths import GenerationPaths
+from tests.kills import contents, count_steps, kill_at
 
 REFERENCE = astronaut()[0:256:2, 96:352:2].copy()
 FRAMES = np.stack([np.roll(REFERENCE, step, axis=1) for step in range(17)])
@@ -98,56 +102,128 @@ def test_contact_sheet_of_a_short_video_and_a_long_prompt() -> None:
     assert long.height > short.shape[0] + 50
 
 
-def test_failed_move_puts_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
-    before = {path: path.read_bytes() for path in first.all}
-    rename = Path.replace
-
-    def fail_at_the_sheet(source: Path, target: Path) -> Path:
-        if target == first.sheet and source.parent.name != "replaced":
-            raise OSError("disk full")
-        return rename(source, target)
-
-    monkeypatch.setattr(Path, "replace", fail_at_the_sheet)
-    with pytest.raises(OSError, match="disk full"):
-        save_generation(tmp_path / "a.mp4", FRAMES[:, ::-1], 8.0, REFERENCE, record(seed=1))
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+def save_set(folder: Path, seed: int, num_frames: int = 2) -> GenerationPaths:
+    stated = record(seed=seed, num_frames=num_frames)
+    frames = np.roll(FRAMES[:num_frames], seed, axis=2)
+    return save_generation(folder / "a.mp4", frames, 8.0, REFERENCE, stated, overwrite=True)
 
 
-def test_failure_midway_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="127x127"):
-        save_generation(tmp_path / "a.mp4", FRAMES[:, :127, :127], 8.0, REFERENCE, record(height=127, width=127))
+@pytest.mark.parametrize(("number", "stride"), [(signal.SIGKILL, 5), (signal.SIGTERM, 11)])
+def test_a_kill_leaves_the_old_generation_or_the_new_one(tmp_path: Path, number: int, stride: int) -> None:
+    """Some steps here; every step of the same writing in test_output_files.py."""
+    for name, seed in (("old", 0), ("new", 1)):
+        (tmp_path / name).mkdir()
+        save_set(tmp_path / name, seed)
+    old, new = contents(tmp_path / "old"), contents(tmp_path / "new")
+    steps = count_steps(lambda: save_set(tmp_path / "new", 1))
+    for step in range(0, steps, stride):
+        folder = Path(shutil.copytree(tmp_path / "old", tmp_path / f"{step}"))
+        kill_at(step, number, lambda folder=folder: save_set(folder, 1))  # type: ignore[misc]
+        if number == signal.SIGKILL:
+            tidy_up(folder)
+        assert contents(folder) in (old, new), f"step {step} of {steps}"
+
+
+def test_a_full_disk_leaves_the_frames_in_a_place_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_set(tmp_path, 0)
+    before = contents(tmp_path)
+    elsewhere = tmp_path.with_name("elsewhere")
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    with file_size_limit(3000), pytest.raises(UnwritableOutputError) as caught:
+        save_set(tmp_path, 1, num_frames=17)
+    assert contents(tmp_path) == before
+    message = str(caught.value)
+    assert "a.mp4" in message
+    assert "make room or choose another folder. There was no room for the frames elsewhere either." in message
+    assert list(elsewhere.iterdir()) == []
+
+    with file_size_limit(40_000), pytest.raises(UnwritableOutputError) as caught:
+        save_set(tmp_path, 1, num_frames=17)
+    assert contents(tmp_path) == before
+    (kept,) = elsewhere.iterdir()
+    assert f"The frames, 17 pictures for 8 a second, and their record are in {kept}." in str(caught.value)
+    pictures = np.stack([np.asarray(Image.open(path)) for path in sorted(kept.glob("*.png"))])
+    assert np.array_equal(pictures, add_mark(np.roll(FRAMES, 1, axis=2)))
+    assert GenerationRecord.model_validate_json((kept / "record.json").read_bytes()).seed == 1
+
+
+@contextmanager
+def file_size_limit(num_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond it: like a disk that is full, also for libraries in C."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def test_failure_midway_leaves_nothing_and_keeps_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UnwritableOutputError, match="127x127"):
+        save_generation(out / "a.mp4", FRAMES[:, :127, :127], 8.0, REFERENCE, record(height=127, width=127))
     broken = REFERENCE[..., :1].repeat(5, axis=-1)
-    with pytest.raises(TypeError):
-        save_generation(tmp_path / "a.mp4", FRAMES, 8.0, broken, record())
-    assert names(tmp_path) == set()
+    with pytest.raises(RuntimeError, match=r"TypeError: .* are in .*fantasyid-frames-"):
+        save_generation(out / "a.mp4", FRAMES, 8.0, broken, record())
+    assert names(out) == set()
+    assert len(list(tmp_path.glob("fantasyid-frames-*/0016.png"))) == 2
 
 
-def test_earlier_generation_is_replaced(tmp_path: Path) -> None:
+def test_an_earlier_generation_is_replaced_only_when_told_to(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("elsewhere")))
     save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
-    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(seed=1))
+    before = contents(tmp_path)
+    with pytest.raises(InvalidRequestError, match=r"a\.mp4 is there already"):
+        GenerationPaths.beside(tmp_path / "a.mp4").check(overwrite=False)
+    with pytest.raises(UnwritableOutputError, match=r"a\.mp4 is there already.* The frames, .* are in "):
+        save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(seed=1))
+    assert contents(tmp_path) == before
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(seed=1), overwrite=True)
     assert GenerationRecord.model_validate_json(paths.record.read_text(encoding="utf-8")).seed == 1
     assert names(tmp_path) == {"a.mp4", "a.json", "a.jpg"}
 
 
-def test_the_photo_itself_is_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["holiday.mp4", "holiday.json", "holiday.jpg"])
+def test_nobody_elses_file_is_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InvalidRequestError, match=rf"{name} is there already; choose another name or pass --overwrite"):
+        GenerationPaths.beside(tmp_path / "holiday.mp4").check(overwrite=False)
+
+
+def test_the_photo_itself_is_never_replaced(tmp_path: Path) -> None:
     """`generate face.jpg --out face.mp4` would put its contact sheet over the photo."""
-    Image.fromarray(REFERENCE).save(tmp_path / "face.jpg")
-    before = (tmp_path / "face.jpg").read_bytes()
-    with pytest.raises(InvalidRequestError, match=r"face\.jpg"):
-        save_generation(tmp_path / "face.mp4", FRAMES, 8.0, REFERENCE, record())
-    assert (tmp_path / "face.jpg").read_bytes() == before
-    assert names(tmp_path) == {"face.jpg"}
+    photo = tmp_path / "face.jpg"
+    Image.fromarray(REFERENCE).save(photo)
+    for overwrite in (False, True):
+        with pytest.raises(InvalidRequestError, match=r"face\.jpg is a file that is read for it and would be lost"):
+            GenerationPaths.beside(tmp_path / "face.mp4").check(overwrite=overwrite, inputs=[photo])
 
 
-def test_bad_names(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match=r"\.mp4"):
-        GenerationPaths.beside(tmp_path / "a.avi")
-    with pytest.raises(InvalidRequestError, match="nowhere"):
-        GenerationPaths.beside(tmp_path / "nowhere" / "a.mp4")
+def test_names_and_room_are_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.avi", "a"):
+        with pytest.raises(InvalidRequestError, match=r"\.mp4"):
+            GenerationPaths.beside(tmp_path / name)
     (tmp_path / "b.json").mkdir()
-    with pytest.raises(InvalidRequestError, match=r"b\.json"):
-        GenerationPaths.beside(tmp_path / "b.mp4")
+    for name, says in (
+        ("nowhere/a.mp4", "nowhere"),
+        ("b.mp4", r"b\.json is a folder"),
+        (f"{'x' * 251}.mp4", "too long"),
+    ):
+        with pytest.raises(InvalidRequestError, match=says):
+            GenerationPaths.beside(tmp_path / name).check(overwrite=True)
+    paths = GenerationPaths.beside(tmp_path / f"{'x' * 250}.mp4")
+    paths.check(overwrite=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=50_000_000))
+    paths.check_room(17, 128, 128)
+    with pytest.raises(InvalidRequestError, match=r"needs 54\.8 MB and .* has 50\.0 MB free"):
+        paths.check_room(49, 480, 720)
 
 
 @pytest.mark.parametrize("changes", [{"colour": 1}, {"photo_sha256": "abc"}, {"num_inference_steps": 0}])
