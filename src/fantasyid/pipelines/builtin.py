@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fantasyid.conditioning.text import load_text_encoder
 from fantasyid.core.checkpoint import PackedManifest, Storage, fill_network, load_packed, save_packed, verify_packed
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
+from fantasyid.core.network_folder import read_component
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
@@ -87,7 +88,8 @@ def load_builtin(
             dtype = torch_dtype if name in ("transformer", "vae") else torch.float32
             arguments[name] = load_component(folder, name, dtype)
     if "scheduler" not in components:
-        arguments["scheduler"] = CogVideoXDDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        remedy = "install the package again (pip install --force-reinstall fantasyid)"
+        arguments["scheduler"] = read_component(folder / "scheduler", CogVideoXDDIMScheduler, remedy)
     if not {"tokenizer", "text_encoder"} <= set(components):
         tokenizer, text_encoder = load_text_encoder()
         arguments = {"tokenizer": tokenizer, "text_encoder": text_encoder, **arguments}

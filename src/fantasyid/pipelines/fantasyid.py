@@ -1,5 +1,6 @@
 """One face photo and one prompt become a video of that person."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,6 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from einops import rearrange, repeat
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -48,14 +47,14 @@ from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_component
 from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
-from fantasyid.pipelines.full_size import check_pipeline_folder
+from fantasyid.pipelines.loading import LoadingRequest, download_model
 from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
+from fantasyid.pipelines.model_folder import load_folder
 from fantasyid.pipelines.parallel import DeviceGroup
 
 StepTensors = dict[str, torch.Tensor | None]
 StepCallback = Callable[["FantasyIDPipeline", int, torch.Tensor, StepTensors], StepTensors]
 
-_HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only")
 _OFFSET = 2.0
 """What CogVideoX 1.5's image-to-video base is told beside the time; it was trained with this value only."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -185,44 +184,45 @@ class FantasyIDPipeline(DiffusionPipeline):
             pretrained_model_name_or_path: `"mini"` for the model built into this package (a folder of that name is
                 `"./mini"`), else a folder written by `save_pretrained` or a name on the Hugging Face Hub. The authors'
                 release, `"acvlab/FantasyID"`, is converted once and the result kept in the Hub's cache.
-            **kwargs: As `DiffusionPipeline.from_pretrained`; the built-in model takes `torch_dtype` and components.
+            **kwargs: `torch_dtype` (or its other name `dtype`), as a name or of torch; `device_map`, one device;
+                `revision`, `token`, `cache_dir` and `local_files_only` for the Hub; components to use instead of the
+                model's, and for a folder settings, too.
 
         Returns:
-            The pipeline, on the CPU.
+            The pipeline, on the CPU unless `device_map` says otherwise.
 
         Raises:
             MissingWeightsError: The built-in weights are not installed, there is no such folder or name, or files of it
                 are missing.
-            CorruptWeightsError: The built-in weights do not match their manifest.
-            InvalidRequestError: The folder is the authors' release, which must be converted first.
+            CorruptWeightsError: Weights do not match their manifest or their class, or a folder names classes that we
+                do not load.
+            InvalidRequestError: The folder is the authors' release, which must be converted first, or an argument is
+                not known.
         """
         name = str(pretrained_model_name_or_path)
+        request = LoadingRequest.from_arguments(kwargs, set(inspect.signature(cls.__init__).parameters) - {"self"})
         if name == "mini":
-            return cls(**load_builtin(**kwargs))
+            arguments = load_builtin(MINI_FOLDER, request.dtype or torch.float32, **request.given)
+        else:
+            arguments = load_folder(cls._find_folder(name, request), request.dtype, request.given)
+        pipeline = cls(**arguments)
+        return pipeline if request.device is None else pipeline.to(request.device)
+
+    @staticmethod
+    def _find_folder(name: str, request: LoadingRequest) -> Path:
+        """The folder of a model's name, downloaded and converted where that is needed."""
         if is_release(Path(name)):
             raise InvalidRequestError(
                 f"{name} is laid out as the authors publish their release; convert it once with: "
                 f"fantasyid convert {name} OUT_DIR, and name OUT_DIR."
             )
-        if not Path(name).is_dir():
-            # diffusers' own download refuses pipelines whose components are defined in another package.
-            source = {key: kwargs.pop(key) for key in _HUB_ARGUMENTS if key in kwargs}
-            try:
-                downloaded = snapshot_download(name, **source)
-            except (HFValidationError, OSError) as error:
-                remedy = f" Of the authors' release, {RELEASE_REMEDY}." if name == RELEASE_NAME else ""
-                raise MissingWeightsError(
-                    f"There is no model {name!r}: it is neither 'mini', nor a folder, nor to be had from the Hugging "
-                    f"Face Hub ({type(error).__name__}).{remedy}"
-                ) from error
-            if name == RELEASE_NAME:
-                downloaded = str(converted_from_hub(Path(downloaded), source.get("local_files_only", False)))
-            name = downloaded
-        check_pipeline_folder(Path(name), kwargs)
-        try:
-            return super().from_pretrained(name, **kwargs)  # type: ignore[no-any-return]
-        except OSError as error:
-            raise MissingWeightsError(f"{name} does not hold a whole pipeline: {error}") from error
+        if Path(name).is_dir():
+            return Path(name)
+        remedy = f"Of the authors' release, {RELEASE_REMEDY}." if name == RELEASE_NAME else ""
+        downloaded = download_model(name, request.hub, remedy)
+        if name == RELEASE_NAME:
+            return converted_from_hub(downloaded, request.hub.get("local_files_only", False))
+        return downloaded
 
     @property
     def face_reader(self) -> FaceReader:
