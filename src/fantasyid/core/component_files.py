@@ -3,7 +3,7 @@ memory, all weights there.
 """
 
 import re
-from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,14 @@ _OTHER_JSON = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json")
 WEIGHTS_INDEX = "*.safetensors.index.json"
 LARGEST_NUMBER = 2**20
 """Of the whole numbers in a network's config; the largest that a model has is T5's vocabulary of 32,128."""
+_LARGEST_BUFFER = 2**26
+"""Numbers in a table that is computed and not stored, where the weights have fewer bytes."""
+_BUFFERS = (
+    ("sample_width", "sample_height", "sample_frames", "num_attention_heads", "attention_head_dim"),
+    ("levels", "spiral_length"),
+    ("image_size", "image_size", "width"),
+)
+"""Fields of configs whose product is at least the size of such a table."""
 _ASKS_FOR_CODE = re.compile(r"auto_map|quantization_config|custom_pipelines?|transformers_weights|.*implementation.*")
 _ELSEWHERE = re.compile(r"(vocab|tokenizer|merges)_file")
 _FORBIDDEN_FILES = ("adapter_config.json",)
@@ -48,7 +56,7 @@ def check_files(folder: Path, remedy: str) -> None:
     if missing := [file.name for file in files if not file.is_file()]:
         raise MissingWeightsError(f"{folder} lacks {', '.join(missing)}; {remedy}.")
     if files:
-        _check_sizes(folder, sum(_count_tensors(file, remedy) for file in files), remedy)
+        _check_sizes(folder, files, remedy)
 
 
 def weights_files(folder: Path) -> tuple[Path, ...]:
@@ -88,22 +96,29 @@ def _refuse_code(path: Path, config: dict[str, Any]) -> None:
             raise CorruptWeightsError(f"{path} names a file elsewhere with {key}, which is not read; remove the field.")
 
 
-def _check_sizes(folder: Path, tensors: int, remedy: str) -> None:
+def _check_sizes(folder: Path, files: tuple[Path, ...], remedy: str) -> None:
     """Refuse a config that asks for more memory than weights of its kind need, before the network is built."""
-    for key, value in _numbers(read_json(folder / "config.json", remedy)):
+    path = folder / "config.json"
+    tensors = sum(_count_tensors(file, remedy) for file in files)
+    numbers = {key: number for key, value in read_json(path, remedy).items() if (number := _number(value)) is not None}
+    for key, number in numbers.items():
         largest = min(tensors, LARGEST_NUMBER) if "layers" in key else LARGEST_NUMBER
-        if abs(value) > largest:
+        if number > largest:
             raise CorruptWeightsError(
-                f"{folder / 'config.json'} says {key}: {value}, and with these weights it can be {largest} at most; "
-                f"{remedy}."
+                f"{path} says {key}: {number}, and with these weights it can be {largest} at most; {remedy}."
+            )
+    largest = max(_LARGEST_BUFFER, sum(file.stat().st_size for file in files))
+    for keys in _BUFFERS:
+        if prod(numbers.get(key, 1) for key in keys) > largest:
+            raise CorruptWeightsError(
+                f"{path} asks for a table of {' x '.join(keys)} numbers, more than these weights need; {remedy}."
             )
 
 
-def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    for key, value in config.items():
-        for number in value if isinstance(value, list) else (value,):
-            if isinstance(number, int):
-                yield key, number
+def _number(value: Any) -> int | None:
+    """A whole number, or the sum of a list of them, without sign."""
+    values = value if isinstance(value, list) else [value]
+    return sum(map(abs, values)) if all(isinstance(number, int) for number in values) else None
 
 
 def _count_tensors(file: Path, remedy: str) -> int:
