@@ -34,6 +34,7 @@ def encode_text(
     model: PreTrainedModel,
     prompts: Sequence[str],
     max_length: int = 48,
+    device: torch.device | str | None = None,
 ) -> torch.Tensor:
     """Turn prompts into the last hidden states of a text encoder.
 
@@ -45,9 +46,10 @@ def encode_text(
         model: A transformers encoder; its config's `model_type` decides the rule for padding.
         prompts: B texts.
         max_length: Tokens the video model takes, including the start and end tokens.
+        device: Where the model computes, where that is not where its weights wait; None takes the model's.
 
     Returns:
-        (B, max_length, D) on the model's device, in its dtype.
+        (B, max_length, D) on that device, in the model's dtype.
 
     Raises:
         InvalidRequestError: A prompt has more than `max_length` tokens.
@@ -60,9 +62,10 @@ def encode_text(
                 f"{length - max_length} tokens or more (a word is one or two tokens): {prompt!r}"
             )
     batch = tokenizer(list(prompts), padding="max_length", max_length=max_length, return_tensors="pt")
-    input_ids = batch.input_ids.to(model.device)
+    device = model.device if device is None else device
+    input_ids = batch.input_ids.to(device)
     if model.config.model_type == "t5":
         return model(input_ids).last_hidden_state  # type: ignore[no-any-return]
-    attention_mask = batch.attention_mask.to(model.device)
+    attention_mask = batch.attention_mask.to(device)
     states = model(input_ids, attention_mask=attention_mask).last_hidden_state
     return states * rearrange(attention_mask, "b n -> b n 1").to(states.dtype)  # type: ignore[no-any-return]

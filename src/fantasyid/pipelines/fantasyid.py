@@ -13,7 +13,6 @@ from diffusers import (
     AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
-    DiffusionPipeline,
 )
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
@@ -49,6 +48,7 @@ from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_componen
 from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
 from fantasyid.pipelines.loading import LoadingRequest, download_model
 from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
+from fantasyid.pipelines.memory_options import MemoryOptionsPipeline
 from fantasyid.pipelines.model_folder import load_folder
 from fantasyid.pipelines.parallel import DeviceGroup
 
@@ -107,7 +107,7 @@ class _DenoiserInputs:
         return _DenoiserInputs(reference, key_values, scale)
 
 
-class FantasyIDPipeline(DiffusionPipeline):
+class FantasyIDPipeline(MemoryOptionsPipeline):
     """Identity-preserving text-to-video (paper 3).
 
     The person enters in two separable ways: the portrait's latent beside the noise, as in CogVideoX-I2V, and the
@@ -131,7 +131,7 @@ class FantasyIDPipeline(DiffusionPipeline):
             released checkpoint was made with; only for a released identity encoder.
     """
 
-    model_cpu_offload_seq = "face_reader_model->text_encoder->face_vision->identity_encoder->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->face_vision->identity_encoder->transformer->vae"
     _optional_components: ClassVar[list[str]] = ["identity_encoder", "face_vision", "face_reader_model"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
 
@@ -307,7 +307,8 @@ class FantasyIDPipeline(DiffusionPipeline):
         """
 
         def encode(texts: list[str]) -> torch.Tensor:
-            return encode_text(self.tokenizer, self.text_encoder, texts, self.transformer.config.max_text_seq_length)
+            length = self.transformer.config.max_text_seq_length
+            return encode_text(self.tokenizer, self.text_encoder, texts, length, self._execution_device)
 
         def place(states: torch.Tensor) -> torch.Tensor:
             placed = states.to(self._execution_device, self.transformer.dtype)
