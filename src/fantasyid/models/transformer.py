@@ -222,7 +222,6 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         model.to(device=base.device, dtype=base.dtype)
         return model
 
-    @apply_forward_hook
     def enable_group_offload(
         self, onload_device: torch.device, *args: Any, offload_type: str = "block_level", **options: Any
     ) -> None:
@@ -233,6 +232,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 if block.injection is not None:
                     bring_in_for_projection(block)
 
+    @apply_forward_hook
     def project_identity(self, identity_tokens: Tensor) -> IdentityKeyValues:
         """Compute every injecting block's keys and values, once per video.
 
