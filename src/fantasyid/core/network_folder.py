@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import PreTrainedModel
 
+from fantasyid.core.building import BUILDING
 from fantasyid.core.component_files import check_files, first_line, weights_files
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 
@@ -60,7 +61,8 @@ def read_component(folder: Path, cls: Any, remedy: str, **arguments: Any) -> Any
         CorruptWeightsError: It cannot be read as this class.
     """
     try:
-        return cls.from_pretrained(folder, local_files_only=True, **arguments)
+        with BUILDING:
+            return cls.from_pretrained(folder, local_files_only=True, **arguments)
     # A damaged file can make the libraries' readers and the classes' constructors raise anything.
     except Exception as error:
         raise CorruptWeightsError(

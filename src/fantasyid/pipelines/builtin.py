@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.conditioning.text import load_text_encoder
+from fantasyid.core.building import BUILDING
 from fantasyid.core.checkpoint import PackedManifest, Storage, fill_network, load_packed, save_packed, verify_packed
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
 from fantasyid.core.network_folder import read_component
@@ -134,7 +135,7 @@ def load_component(folder: Path, name: str, dtype: torch.dtype = torch.float32) 
         raise CorruptWeightsError(f"{folder / name} holds a {manifest.model_class}, not a {model_class.__name__}.")
     packed = load_packed(folder, name)
     state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in packed.items()}
-    with init_empty_weights(include_buffers=False):
+    with BUILDING, init_empty_weights(include_buffers=False):
         model = model_class.from_config(manifest.config)
     fill_network(model, state, f"The weights {folder / name} do not fit their class")
     return model

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +387,20 @@ def test_an_unfinished_download_is_no_model(tmp_path: Path) -> None:
     weights_of(snapshot, "vae").unlink()
     with pytest.raises(FantasyIDError, match="vae"):
         FantasyIDPipeline.from_pretrained("owner/person", cache_dir=tmp_path, local_files_only=True)
+
+
+def test_several_threads_load_at_once(folder: Path) -> None:
+    given = {name: getattr(tiny_pipeline(), name) for name in CLASSES if name not in ("face_vision", "scheduler")}
+
+    def load(number: int) -> list[torch.Tensor]:
+        if number % 2:
+            return list(FantasyIDPipeline.from_pretrained("mini", **given).face_vision.state_dict().values())
+        pipeline = FantasyIDPipeline.from_pretrained(folder)
+        return [*pipeline.text_encoder.state_dict().values(), *pipeline.transformer.state_dict().values()]
+
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(load, range(4)))
+    assert not any(tensor.is_meta for tensors in loaded for tensor in tensors)
+    assert all(map(torch.equal, loaded[0], loaded[2]))
+    assert all(map(torch.equal, loaded[1], loaded[3]))
+    assert not torch.nn.Linear(2, 2).weight.is_meta
