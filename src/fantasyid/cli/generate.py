@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     """Where to compute."""
 
     auto = "auto"
@@ -35,7 +35,7 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """Precision of the video network and the VAE."""
 
     auto = "auto"
@@ -43,7 +43,7 @@ class Dtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
-class Plan(str, Enum):
+class Plan(StrEnum):
     """Which networks stay in the GPU's memory; `pipelines.memory.MemoryPlan` and auto."""
 
     auto = "auto"
@@ -52,7 +52,7 @@ class Plan(str, Enum):
     low = "low"
 
 
-class Attention(str, Enum):
+class Attention(StrEnum):
     """Attention kernels; `models.attention_kernels.AttentionKernel` and auto."""
 
     auto = "auto"
@@ -64,7 +64,7 @@ class Attention(str, Enum):
     native = "native"
 
 
-class Cache(str, Enum):
+class Cache(StrEnum):
     """Step caches; `pipelines.acceleration.CacheKind`."""
 
     first_block = "first-block"
@@ -76,7 +76,7 @@ NO_EDITS_OF_FLAME = (
 )
 
 
-class FaceBackend(str, Enum):
+class FaceBackend(StrEnum):
     """What reads a photo: the keys of `face.registry.READERS`, which takes seconds to import."""
 
     builtin = "builtin"
