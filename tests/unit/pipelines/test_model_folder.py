@@ -323,7 +323,7 @@ def test_every_component_of_the_pipeline_has_its_classes() -> None:
 
 
 def test_types_and_devices_go_by_name(folder: Path) -> None:
-    for dtype in ("bfloat16", "torch.bfloat16", torch.bfloat16):
+    for dtype in ("bfloat16", torch.bfloat16):
         pipeline = FantasyIDPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, device_map="cpu")
         assert {pipeline.transformer.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.bfloat16}
     assert FantasyIDPipeline.from_pretrained(folder, dtype="float16").transformer.dtype == torch.float16
