@@ -37,8 +37,10 @@ def load_network(folder: Path, cls: type[Component], dtype: torch.dtype | None, 
     if dtype is not None:
         arguments["dtype" if issubclass(cls, PreTrainedModel) else "torch_dtype"] = dtype
     network, info = read_component(folder, cls, remedy, **arguments)
+    computed = {name for name, _ in network.named_buffers()} - set(network.state_dict())
     for kind in ("missing", "unexpected", "mismatched"):
-        if names := sorted(map(str, info[f"{kind}_keys"])):
+        # Old checkpoints also hold tables that the network computes itself, such as the positions' numbers.
+        if names := sorted(set(map(str, info[f"{kind}_keys"])) - computed):
             problem = f"{len(names)} {kind}, such as {names[0]}"
             raise CorruptWeightsError(f"The weights in {folder} do not fit a {cls.__name__}: {problem}; {remedy}.")
     check_finite(network, f"{folder}", remedy)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of the client, which changed
     GatedRepoError,
     HFValidationError,
-    HTTPError,  # type: ignore[attr-defined]  # huggingface_hub's client for HTTP changed over its versions
+    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
