@@ -202,7 +202,8 @@ class FantasyIDPipeline(MemoryOptionsPipeline):
         name = str(pretrained_model_name_or_path)
         request = LoadingRequest.from_arguments(kwargs, set(inspect.signature(cls.__init__).parameters) - {"self"})
         if name == "mini":
-            arguments = load_builtin(MINI_FOLDER, request.dtype or torch.float32, **request.given)
+            dtype: dict[str, Any] = {} if request.dtype is None else {"torch_dtype": request.dtype}
+            arguments = load_builtin(**dtype, **request.given)
         else:
             arguments = load_folder(cls._find_folder(name, request), request.dtype, request.given)
         pipeline = cls(**arguments)
