@@ -4,7 +4,7 @@ PHOTO := outputs/astronaut.png
 VIDEO := outputs/demo.mp4
 INSTALLED := .venv/.installed
 
-.PHONY: demo test
+.PHONY: demo test test-lowest
 
 demo: $(INSTALLED)
 	mkdir -p outputs
@@ -20,6 +20,13 @@ test: $(INSTALLED)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2
+
+# The tests with the lowest versions that pyproject.toml allows; set up anew each time, about 8 GB.
+test-lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	FANTASYID_LOWEST=1 OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

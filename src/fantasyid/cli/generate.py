@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     """Where to compute."""
 
     auto = "auto"
@@ -39,7 +39,7 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """Precision of the video network and the VAE."""
 
     auto = "auto"
@@ -47,7 +47,7 @@ class Dtype(str, Enum):
     bfloat16 = "bfloat16"
 
 
-class Plan(str, Enum):
+class Plan(StrEnum):
     """Which networks stay in the GPU's memory; `pipelines.memory.MemoryPlan` and auto."""
 
     auto = "auto"
@@ -56,7 +56,7 @@ class Plan(str, Enum):
     low = "low"
 
 
-class Attention(str, Enum):
+class Attention(StrEnum):
     """Attention kernels; `models.attention_kernels.AttentionKernel` and auto."""
 
     auto = "auto"
@@ -68,7 +68,7 @@ class Attention(str, Enum):
     native = "native"
 
 
-class Cache(str, Enum):
+class Cache(StrEnum):
     """Step caches; `pipelines.acceleration.CacheKind`."""
 
     first_block = "first-block"
@@ -80,7 +80,7 @@ NO_EDITS_OF_FLAME = (
 )
 
 
-class FaceBackend(str, Enum):
+class FaceBackend(StrEnum):
     """What reads a photo: the keys of `face.registry.READERS`, which takes seconds to import."""
 
     builtin = "builtin"

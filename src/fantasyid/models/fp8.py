@@ -27,6 +27,17 @@ def gelu_quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return quantize_rows(F.gelu(x, approximate="tanh"))
 
 
+def multiplies_fp8(device: torch.device) -> bool:
+    """Whether this PyTorch multiplies float8 with a scale for each row on a device; on CPUs it does from 2.13 on."""
+    ones = torch.ones(16, 16, device=device).to(torch.float8_e4m3fn)
+    scale = torch.ones(16, 1, device=device)
+    try:
+        torch._scaled_mm(ones, ones.t(), scale_a=scale, scale_b=scale.t(), out_dtype=torch.bfloat16)
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
 class Fp8Linear(nn.Module):
     """A linear layer whose weight and input are rounded to float8 (e4m3), each row by its own scale.
 

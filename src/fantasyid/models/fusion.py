@@ -7,6 +7,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fantasyid.models.attention import TransformerBlock
+from fantasyid.models.chain import Chain
 
 
 class FusionTransformer(nn.Module):
@@ -55,7 +56,7 @@ class ResConv1DBlock(nn.Module):
         return out
 
 
-class ResConv1D(nn.Sequential):
+class ResConv1D(Chain):
     """Residual 1-D convolution blocks; the last one lifts C' to the width of the identity tokens.
 
     Args:

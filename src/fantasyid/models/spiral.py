@@ -95,6 +95,17 @@ class SpiralEncoder(nn.Module):
             self.register_buffer(f"down_indices_{level}", torch.zeros(count, 3, dtype=torch.int64))
             self.register_buffer(f"down_weights_{level}", torch.zeros(count, 3))
         self.register_buffer("template", torch.zeros(levels[0], 3))
+        self._kept_template: Tensor | None = None
+
+    @property
+    def mean_head(self) -> Tensor:
+        """The template (N_0, 3) in cm, also while the buffers are offloaded, if `keep_mean_head` was called before."""
+        return self.template if self._kept_template is None else self._kept_template
+
+    def keep_mean_head(self) -> None:
+        """Copy the template before the buffers are offloaded: heads are compared with it outside of `forward`."""
+        if self._kept_template is None:
+            self._kept_template = self.template.detach().clone()
 
     def set_hierarchy(self, spirals: Sequence[Tensor], down: Sequence[tuple[Tensor, Tensor]], template: Tensor) -> None:
         """Fill in the mesh.
@@ -108,6 +119,7 @@ class SpiralEncoder(nn.Module):
         for level, (indices, weights) in enumerate(down):
             tensors |= {f"down_indices_{level}": indices, f"down_weights_{level}": weights}
         tensors["template"] = template
+        self._kept_template = None
         fill_mesh(self, tensors)
 
     def forward(self, vertices: Tensor) -> SpiralOutput:

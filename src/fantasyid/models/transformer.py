@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
 from fantasyid.models.injection import IdentityInjection, IdentityKeyValues, InjectionKind
 from fantasyid.models.joint_attention import JointAttnProcessor
+from fantasyid.models.offloading import bring_in_for_projection
 
 
 class FantasyIDBlock(CogVideoXBlock):
@@ -220,6 +221,16 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
             )
         model.to(device=base.device, dtype=base.dtype)
         return model
+
+    def enable_group_offload(
+        self, onload_device: torch.device, *args: Any, offload_type: str = "block_level", **options: Any
+    ) -> None:
+        """Keep only the layers or blocks that are working on the device; arguments are diffusers'."""
+        super().enable_group_offload(onload_device, *args, offload_type=offload_type, **options)
+        if offload_type == "block_level":
+            for block in self.transformer_blocks:
+                if block.injection is not None:
+                    bring_in_for_projection(block)
 
     @apply_forward_hook
     def project_identity(self, identity_tokens: Tensor) -> IdentityKeyValues:

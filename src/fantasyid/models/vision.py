@@ -12,6 +12,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from fantasyid.models.attention import MultiHeadAttention, TransformerBlock
+from fantasyid.models.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class FaceVisionOutput:
     embedding: Tensor
 
 
-class ConvStem(nn.Sequential):
+class ConvStem(Chain):
     """Stride-2 convolutions that double the width until the patch size is reached.
 
     Args:

@@ -15,7 +15,7 @@ from torch import nn
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.optional import require
 from fantasyid.models.attention_kernels import AttentionKernel, use_attention
-from fantasyid.models.fp8 import Fp8Linear, gelu_quantize_rows
+from fantasyid.models.fp8 import Fp8Linear, gelu_quantize_rows, multiplies_fp8
 from fantasyid.models.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDBlock, FantasyIDTransformer3DModel
 
@@ -82,6 +82,11 @@ def accelerate(
             raise InvalidRequestError(
                 f"fp8 needs a GPU of compute capability {'.'.join(map(str, _FP8_CAPABILITY))} or higher, and this one "
                 f"has {'.'.join(map(str, torch.cuda.get_device_capability(device)))}; leave fp8 off."
+            )
+        if not multiplies_fp8(device):
+            raise InvalidRequestError(
+                f"fp8 needs a newer PyTorch on this device ({device.type}) than {torch.__version__}; install 2.13 or "
+                "newer, or leave fp8 off."
             )
         quantize_linears(transformer)
     if options.compile:

@@ -10,8 +10,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.conditioning.text import load_text_encoder
+from fantasyid.core.building import BUILDING
 from fantasyid.core.checkpoint import PackedManifest, Storage, fill_network, load_packed, save_packed, verify_packed
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
+from fantasyid.core.network_folder import read_component
 from fantasyid.core.output_files import write_file
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
@@ -90,7 +92,8 @@ def load_builtin(
             dtype = torch_dtype if name in ("transformer", "vae") else torch.float32
             arguments[name] = load_component(folder, name, dtype)
     if "scheduler" not in components:
-        arguments["scheduler"] = CogVideoXDDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        remedy = "install the package again (pip install --force-reinstall fantasyid)"
+        arguments["scheduler"] = read_component(folder / "scheduler", CogVideoXDDIMScheduler, remedy)
     if not {"tokenizer", "text_encoder"} <= set(components):
         tokenizer, text_encoder = load_text_encoder()
         arguments = {"tokenizer": tokenizer, "text_encoder": text_encoder, **arguments}
@@ -135,7 +138,7 @@ def load_component(folder: Path, name: str, dtype: torch.dtype = torch.float32) 
         raise CorruptWeightsError(f"{folder / name} holds a {manifest.model_class}, not a {model_class.__name__}.")
     packed = load_packed(folder, name)
     state = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in packed.items()}
-    with init_empty_weights(include_buffers=False):
+    with BUILDING, init_empty_weights(include_buffers=False):
         model = model_class.from_config(manifest.config)
     fill_network(model, state, f"The weights {folder / name} do not fit their class")
     return model

@@ -311,7 +311,7 @@ def check_person(
         return
     mean_head: Any = None
     if isinstance(identity_encoder, IdentityEncoder):
-        mean_head = identity_encoder.vertex_encoder.template
+        mean_head = identity_encoder.vertex_encoder.mean_head
         if inputs.vertices.shape[1:] != mean_head.shape:
             raise TopologyMismatchError(
                 f"The face has {inputs.vertices.shape[1]} vertices, but the identity encoder was trained on a mesh of "

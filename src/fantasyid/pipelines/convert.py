@@ -4,17 +4,16 @@ Layout of theirs, as their README downloads it: `transformer_ema` or `transforme
 `scheduler`, `face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt`. The mesh, `assets/transform.pkl`, lies beside their code.
 """
 
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
@@ -22,12 +21,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
+from fantasyid.core.json_files import read_json, refuse_lfs_pointer
+from fantasyid.core.network_folder import check_finite
 from fantasyid.core.output_files import check_outputs, write_together
 from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 from fantasyid.geometry.transform_pickle import TransformPickle, load_transform_pickle
+from fantasyid.pipelines.conversion_manifest import MANIFEST, ConversionManifest, check_conversion, write_manifest
 from fantasyid.pipelines.full_size import load_eva_clip, missing_weights
+from fantasyid.pipelines.model_folder import CLASSES, check_vocabulary, load_component_folder
 from fantasyid.pipelines.released_weights import build_released
 
 RELEASE_NAME = "acvlab/FantasyID"
@@ -35,7 +38,6 @@ RELEASE_REMEDY = (
     f"the whole release has about 25 GB; get it with: hf download {RELEASE_NAME} --local-dir RELEASED_DIR, "
     "then: fantasyid convert RELEASED_DIR OUT_DIR"
 )
-MANIFEST = "fantasyid-conversion.json"
 MESH_FILE = Path("assets/transform.pkl")
 MESH_URL = (
     "https://raw.githubusercontent.com/Fantasy-AMAP/fantasy-id/"
@@ -54,7 +56,7 @@ PIPELINE_CONFIG = {
 }
 """What the authors' scripts ask of their pipeline; its heads keep the photo's expression and pose."""
 
-_BLOCK_BYTES = 2**24
+_TAKEN_OVER = ("tokenizer", "text_encoder", "vae", "scheduler")
 _EVA = "face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt"
 _PARTS = {
     "vae/config.json": "the video VAE, 0.4 GB",
@@ -74,35 +76,13 @@ _COMPONENTS = {
 }
 
 
-class ConvertedFile(BaseModel):
-    """One file of a conversion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str
-    """Hash of the whole file."""
-    size_bytes: int
-    """Size of the whole file."""
-
-
-class ConversionManifest(BaseModel):
-    """Everything that a conversion wrote; written last, so that it stands for a whole one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layout: Literal["fantasyid-released-2"] = "fantasyid-released-2"
-    """Version of the conversion."""
-    ignored_config: tuple[str, ...]
-    """Fields of the authors' transformer config that nobody reads."""
-    files: dict[str, ConvertedFile]
-    """By path in the folder."""
-
-
 def convert_release(source: Path, target: Path, mesh: Path | None = None) -> ConversionManifest:
     """Convert the authors' release, or check a conversion that is there already.
 
-    The target appears only when it is whole, and what a killed conversion left beside it is removed. Files that stay as
-    they are (T5, VAE) are hard links where the file system allows, else copies.
+    What stays as it is (T5 and its tokenizer, VAE, schedule) is read whole before anything is written. The target
+    appears only when it is whole, and what a killed conversion left beside it is removed. Files that stay as they are,
+    are hard links where the file system allows, else copies. Where two conversions make one target at once, the first
+    to finish makes it and the other checks it.
 
     Args:
         source: The release.
@@ -113,43 +93,28 @@ def convert_release(source: Path, target: Path, mesh: Path | None = None) -> Con
         What is in the target.
 
     Raises:
-        MissingWeightsError: A file of the release is not there; the message names it, its size and how to get it.
-        CorruptWeightsError: A file is damaged, or has weights that this version does not know.
+        MissingWeightsError: A file of the release is not there, or a Git LFS pointer is in its place; the message names
+            it, its size and how to get it.
+        CorruptWeightsError: A file is damaged or a link out of the release, or has weights that are not finite or that
+            this version does not know.
         InvalidRequestError: The target is something else, or the disk is too small.
     """
     if target.exists():
         if not (target / MANIFEST).is_file():
             raise InvalidRequestError(f"{target} exists and is no conversion; choose another folder, or remove it.")
-        return check_conversion(target, hashes=True)
+        return check_conversion(target)
     mesh = source / MESH_FILE if mesh is None else mesh
     transformer = _check_release(source, mesh)
     target.parent.mkdir(parents=True, exist_ok=True)
-    check_outputs([target], overwrite=False)
-    _check_space(source, transformer, target.parent)
-    with (
-        write_together([target], overwrite=False) as (folder,),
-        tqdm(total=5, desc="Converting", unit="part", disable=None) as progress,
-    ):
-        heads = load_transform_pickle(mesh)
-        hierarchy = released_hierarchy(heads)
-        levels = tuple(len(level) for level in heads.vertices[:NUM_LEVELS])
-        config = json.loads((transformer / "config.json").read_text(encoding="utf-8"))
-        networks = build_released(_read_weights(transformer), config, levels, SPIRAL_LENGTH)
-        networks.transformer.save_pretrained(folder / "transformer", max_shard_size="5GB")
-        progress.update()
-        networks.identity_encoder.set_hierarchy(**hierarchy)
-        networks.identity_encoder.save_pretrained(folder / "identity_encoder")
-        progress.update()
-        load_eva_clip(source / _EVA).save_pretrained(folder / "face_vision")
-        progress.update()
-        for name in ("tokenizer", "text_encoder", "vae", "scheduler"):
-            shutil.copytree(source / name, folder / name, copy_function=_link_or_copy)
-        progress.update()
-        _write_configs(source, folder)
-        manifest = ConversionManifest(ignored_config=networks.ignored_config, files=_hash_files(folder))
-        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        progress.update()
-    return manifest
+    try:
+        check_outputs([target], overwrite=False)
+        _check_space(source, transformer, target.parent)
+        with write_together([target], overwrite=False) as (folder,):
+            return _convert(source, transformer, mesh, folder)
+    except (InvalidRequestError, OSError):
+        if not (target / MANIFEST).is_file():
+            raise
+        return check_conversion(target)  # another process put it there meanwhile
 
 
 def converted_from_hub(snapshot: Path, local_files_only: bool = False) -> Path:
@@ -167,48 +132,12 @@ def converted_from_hub(snapshot: Path, local_files_only: bool = False) -> Path:
     """
     target = snapshot.parents[1] / "fantasyid" / snapshot.name
     if target.exists():
-        check_conversion(target)
         return target
     mesh = snapshot / MESH_FILE
     if not mesh.is_file():
         mesh = _fetch_mesh(target.parent, local_files_only)
     convert_release(snapshot, target, mesh)
     return target
-
-
-def check_conversion(folder: Path, hashes: bool = False) -> ConversionManifest:
-    """Check that a conversion is whole.
-
-    Args:
-        folder: Its folder.
-        hashes: Whether to hash the files, which takes a minute, or only to look at their sizes.
-
-    Returns:
-        Its manifest.
-
-    Raises:
-        MissingWeightsError: A file is gone.
-        CorruptWeightsError: A file is not as it was written.
-    """
-    remedy = f"remove {folder} and convert the release again"
-    try:
-        manifest = ConversionManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except FileNotFoundError as error:
-        raise MissingWeightsError(f"There is no {folder / MANIFEST}; {remedy}.") from error
-    except ValidationError as error:
-        raise CorruptWeightsError(f"{folder / MANIFEST} is not as this version writes it; {remedy}.") from error
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise MissingWeightsError(f"The file {path} is gone; {remedy}.")
-        if path.stat().st_size != expected.size_bytes:
-            raise CorruptWeightsError(f"{path} has not the {expected.size_bytes} bytes it was written with; {remedy}.")
-    if hashes:
-        found = _hash_files(folder)
-        changed = [name for name, expected in manifest.files.items() if found[name] != expected]
-        if changed:
-            raise CorruptWeightsError(f"{folder / changed[0]} has changed since it was written; {remedy}.")
-    return manifest
 
 
 def released_hierarchy(heads: TransformPickle) -> dict[str, Any]:
@@ -252,7 +181,35 @@ def released_hierarchy(heads: TransformPickle) -> dict[str, Any]:
 def is_release(folder: Path) -> bool:
     """Whether a folder is laid out as the authors publish theirs."""
     config = _transformer_folder(folder) / "config.json"
-    return config.is_file() and "is_train_face" in json.loads(config.read_text(encoding="utf-8"))
+    return config.is_file() and "is_train_face" in read_json(config)
+
+
+def _convert(source: Path, transformer: Path, mesh: Path, folder: Path) -> ConversionManifest:
+    """Make a conversion in a new folder."""
+    with tqdm(total=5, desc="Converting", unit="part", disable=None) as progress:
+        heads = load_transform_pickle(mesh)
+        hierarchy = released_hierarchy(heads)
+        levels = tuple(len(level) for level in heads.vertices[:NUM_LEVELS])
+        config = read_json(transformer / "config.json", RELEASE_REMEDY)
+        networks = build_released(_read_weights(transformer), config, levels, SPIRAL_LENGTH)
+        check_finite(networks.transformer, str(transformer), RELEASE_REMEDY)
+        networks.transformer.save_pretrained(folder / "transformer", max_shard_size="5GB")
+        progress.update()
+        networks.identity_encoder.set_hierarchy(**hierarchy)
+        check_finite(networks.identity_encoder, str(transformer), RELEASE_REMEDY)
+        networks.identity_encoder.save_pretrained(folder / "identity_encoder")
+        progress.update()
+        face_vision = load_eva_clip(source / _EVA)
+        check_finite(face_vision, str(source / _EVA), RELEASE_REMEDY)
+        face_vision.save_pretrained(folder / "face_vision")
+        progress.update()
+        for name in _TAKEN_OVER:
+            shutil.copytree(source / name, folder / name, copy_function=_link_or_copy)
+        progress.update()
+        _write_configs(source, folder)
+        manifest = write_manifest(folder, networks.ignored_config)
+        progress.update()
+    return manifest
 
 
 def _transformer_folder(source: Path) -> Path:
@@ -262,7 +219,7 @@ def _transformer_folder(source: Path) -> Path:
 
 
 def _check_release(source: Path, mesh: Path) -> Path:
-    """Refuse a release that lacks files, all named at once; returns the transformer's folder."""
+    """Refuse a release that lacks files, all named at once, or has unusable ones; returns the transformer's folder."""
     transformer = _transformer_folder(source)
     missing = [f"{path} ({what})" for path, what in _PARTS.items() if not (source / path).is_file()]
     if not (transformer / "config.json").is_file() or missing_weights(transformer):
@@ -276,7 +233,33 @@ def _check_release(source: Path, mesh: Path) -> Path:
         raise MissingWeightsError(
             f"There is no mesh hierarchy {mesh} (0.9 MB); get {MESH_URL}, and pass it with --mesh or put it there."
         )
+    for folder in (transformer, source / _EVA, *(source / name for name in _TAKEN_OVER)):
+        for path in _walk(source, folder):
+            refuse_lfs_pointer(path)
+    refuse_lfs_pointer(mesh)
+    parts = {name: load_component_folder(source / name, CLASSES[name][_COMPONENTS[name]]) for name in _TAKEN_OVER}
+    check_vocabulary(source, parts["tokenizer"], parts["text_encoder"])
     return transformer
+
+
+def _walk(source: Path, path: Path) -> Iterator[Path]:
+    """All files of a part of the release; links out of the release are refused, the Hub's own cache excepted."""
+    real = source.resolve()
+    inside = [real]
+    if real.parent.name == "snapshots":
+        inside.append(real.parents[1] / "blobs")
+    found = path.resolve()
+    if not any(found.is_relative_to(folder) for folder in inside):
+        raise CorruptWeightsError(
+            f"{path} is a link to {found}, out of the release, and is not followed; copy the file there instead."
+        )
+    if path.is_file():
+        yield path
+    elif path.is_dir() and not path.is_symlink():
+        for child in sorted(path.iterdir()):
+            yield from _walk(source, child)
+    else:
+        raise CorruptWeightsError(f"{path} is neither a file nor a plain folder; copy there what it stands for.")
 
 
 def _check_space(source: Path, transformer: Path, parent: Path) -> None:
@@ -332,7 +315,7 @@ def _link_or_copy(source: str, target: str) -> None:
 def _write_configs(source: Path, folder: Path) -> None:
     """The small files that differ from the release's."""
     # Their pipeline multiplies the reference latent by the scaling factor, whatever the VAE's config says.
-    vae = json.loads((source / "vae" / "config.json").read_text(encoding="utf-8"))
+    vae = read_json(source / "vae" / "config.json", RELEASE_REMEDY)
     (folder / "vae" / "config.json").unlink()
     _write_json(folder / "vae" / "config.json", {**vae, "invert_scale_latents": False})
     index = {"_class_name": "FantasyIDPipeline", "_diffusers_version": diffusers.__version__, **PIPELINE_CONFIG}
@@ -341,22 +324,6 @@ def _write_configs(source: Path, folder: Path) -> None:
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _hash_files(folder: Path) -> dict[str, ConvertedFile]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    total = sum(path.stat().st_size for path in files)
-    hashed = {}
-    with tqdm(total=total, desc="Checksums", unit="B", unit_scale=True, leave=False, disable=None) as progress:
-        for path in files:
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while block := file.read(_BLOCK_BYTES):
-                    digest.update(block)
-                    progress.update(len(block))
-            name = path.relative_to(folder).as_posix()
-            hashed[name] = ConvertedFile(sha256=digest.hexdigest(), size_bytes=path.stat().st_size)
-    return hashed
 
 
 def _fetch_mesh(folder: Path, local_files_only: bool) -> Path:

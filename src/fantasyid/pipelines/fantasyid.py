@@ -1,20 +1,19 @@
 """One face photo and one prompt become a video of that person."""
 
+import inspect
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DiffusionPipeline
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.video_processor import VideoProcessor
 from einops import rearrange, repeat
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
 from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
-from fantasyid.core.errors import InvalidRequestError, MissingWeightsError
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.imaging import Photo
 from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
@@ -29,17 +28,17 @@ from fantasyid.pipelines.builtin import load_builtin
 from fantasyid.pipelines.callbacks import StepCallback, after_each_step
 from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
 from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
-from fantasyid.pipelines.full_size import check_pipeline_folder
+from fantasyid.pipelines.loading import LoadingRequest, download_model
 from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
+from fantasyid.pipelines.memory_options import MemoryOptionsPipeline
+from fantasyid.pipelines.model_folder import load_folder
 from fantasyid.pipelines.parallel import DeviceGroup
 from fantasyid.pipelines.pipeline_output import FantasyIDPipelineOutput
 from fantasyid.pipelines.readers import face_reader_of
 from fantasyid.pipelines.turns import RunningCall, Turns, take_turns
 
-_HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only")
 
-
-class FantasyIDPipeline(RunningCall, DiffusionPipeline):
+class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
     """Identity-preserving text-to-video (paper 3).
 
     The person enters in two separable ways: the portrait's latent beside the noise, as in CogVideoX-I2V, and the
@@ -64,7 +63,7 @@ class FantasyIDPipeline(RunningCall, DiffusionPipeline):
         follows_vertices: Whether videos were measured to change with the head's vertices; None was not measured.
     """
 
-    model_cpu_offload_seq = "face_reader_model->text_encoder->face_vision->identity_encoder->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->face_vision->identity_encoder->transformer->vae"
     _optional_components: ClassVar[list[str]] = ["identity_encoder", "face_vision", "face_reader_model"]
     _callback_tensor_inputs: ClassVar[list[str]] = list(checks.CALLBACK_TENSORS)
 
@@ -120,44 +119,45 @@ class FantasyIDPipeline(RunningCall, DiffusionPipeline):
             pretrained_model_name_or_path: `"mini"` for the model built into this package (a folder of that name is
                 `"./mini"`), else a folder written by `save_pretrained` or a name on the Hugging Face Hub. The authors'
                 release, `"acvlab/FantasyID"`, is converted once and the result kept in the Hub's cache.
-            **kwargs: As `DiffusionPipeline.from_pretrained`; the built-in model takes `torch_dtype` and components.
+            **kwargs: `torch_dtype` (or its other name `dtype`), as a name or of torch; `device_map`, one device;
+                `revision`, `token`, `cache_dir` and `local_files_only` for the Hub; components to use instead of the
+                model's, and for a folder settings, too.
 
         Returns:
-            The pipeline, on the CPU.
+            The pipeline, on the CPU unless `device_map` says otherwise.
 
         Raises:
-            MissingWeightsError: The built-in weights are not installed, there is no such folder or name, or files of it
-                are missing.
-            CorruptWeightsError: The built-in weights do not match their manifest.
-            InvalidRequestError: The folder is the authors' release, which must be converted first.
+            MissingWeightsError: The built-in weights are not installed, there is no such model, or files are missing.
+            CorruptWeightsError: Weights do not match their manifest or their class, or a folder names classes that we
+                do not load.
+            InvalidRequestError: The folder is the authors' release, which must be converted first, or an argument is
+                not known.
         """
         name = str(pretrained_model_name_or_path)
+        request = LoadingRequest.from_arguments(kwargs, set(inspect.signature(cls.__init__).parameters) - {"self"})
         if name == "mini":
-            return cls(**load_builtin(**kwargs))
+            dtype: dict[str, Any] = {} if request.dtype is None else {"torch_dtype": request.dtype}
+            arguments = load_builtin(**dtype, **request.given)
+        else:
+            arguments = load_folder(cls._find_folder(name, request), request.dtype, request.given)
+        pipeline = cls(**arguments)
+        return pipeline if request.device is None else pipeline.to(request.device)
+
+    @staticmethod
+    def _find_folder(name: str, request: LoadingRequest) -> Path:
+        """The folder of a model's name, downloaded and converted where that is needed."""
         if is_release(Path(name)):
             raise InvalidRequestError(
                 f"{name} is laid out as the authors publish their release; convert it once with: "
                 f"fantasyid convert {name} OUT_DIR, and name OUT_DIR."
             )
-        if not Path(name).is_dir():
-            # diffusers' own download refuses pipelines whose components are defined in another package.
-            source = {key: kwargs.pop(key) for key in _HUB_ARGUMENTS if key in kwargs}
-            try:
-                downloaded = snapshot_download(name, **source)
-            except (HFValidationError, OSError) as error:
-                remedy = f" Of the authors' release, {RELEASE_REMEDY}." if name == RELEASE_NAME else ""
-                raise MissingWeightsError(
-                    f"There is no model {name!r}: it is neither 'mini', nor a folder, nor to be had from the Hugging "
-                    f"Face Hub ({type(error).__name__}).{remedy}"
-                ) from error
-            if name == RELEASE_NAME:
-                downloaded = str(converted_from_hub(Path(downloaded), source.get("local_files_only", False)))
-            name = downloaded
-        check_pipeline_folder(Path(name), kwargs)
-        try:
-            return super().from_pretrained(name, **kwargs)  # type: ignore[no-any-return]
-        except OSError as error:
-            raise MissingWeightsError(f"{name} does not hold a whole pipeline: {error}") from error
+        if Path(name).is_dir():
+            return Path(name)
+        remedy = f"Of the authors' release, {RELEASE_REMEDY}." if name == RELEASE_NAME else ""
+        downloaded = download_model(name, request.hub, remedy)
+        if name == RELEASE_NAME:
+            return converted_from_hub(downloaded, request.hub.get("local_files_only", False))
+        return downloaded
 
     @property
     def face_reader(self) -> FaceReader:

@@ -1,7 +1,6 @@
 """What full size needs and no package can ship: which files, how large, on which terms, and whether they are here."""
 
-import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -10,7 +9,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch import Tensor
 
+from fantasyid.core.component_files import WEIGHTS_INDEX, weights_files
 from fantasyid.core.errors import MissingWeightsError
+from fantasyid.core.json_files import read_json
 from fantasyid.core.torch_files import load_torch_file
 from fantasyid.models.eva_vision import EvaVisionModel
 
@@ -66,7 +67,6 @@ class FullSizePart:
         return path
 
 
-_INDEX = "*.safetensors.index.json"
 _COGVIDEOX = "zai-org/CogVideoX-5b-I2V"
 _COGVIDEOX_LICENCE = "CogVideoX licence: commercial use after registration"
 PARTS = (
@@ -135,37 +135,25 @@ def missing_weights(folder: Path) -> tuple[Path, ...]:
 
     Returns:
         The files that should be there; empty where all are.
+
+    Raises:
+        CorruptWeightsError: The index is damaged.
     """
-    indices = sorted(folder.glob(_INDEX))
-    if indices:
-        shards = sorted(set(json.loads(indices[0].read_text(encoding="utf-8"))["weight_map"].values()))
-        return tuple(folder / shard for shard in shards if not (folder / shard).is_file())
-    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
-        return ()
-    return (folder / "*.safetensors",)
+    expected = weights_files(folder) or (() if any(folder.glob("*.bin")) else (folder / "*.safetensors",))
+    return tuple(file for file in expected if not file.is_file())
 
 
-def check_pipeline_folder(folder: Path, given: Collection[str] = ()) -> None:
+def check_pipeline_folder(folder: Path, kinds: Mapping[str, str]) -> None:
     """Refuse a folder that lacks files of a pipeline, before gigabytes are read.
 
     Args:
         folder: As `save_pretrained` writes it.
-        given: Components that the caller brings.
+        kinds: Class by component that is to be read from it.
 
     Raises:
         MissingWeightsError: A file is missing; the message names each, its size where it is known, and how to get it.
+        CorruptWeightsError: An index of weights is damaged.
     """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise MissingWeightsError(
-            f"{folder} does not hold a whole pipeline: there is no {index.name}. Name a folder that save_pretrained or "
-            "`fantasyid convert` wrote."
-        )
-    kinds = {
-        name: kind[1]
-        for name, kind in json.loads(index.read_text(encoding="utf-8")).items()
-        if isinstance(kind, list) and kind[0] is not None and name not in given
-    }
     cogvideox = {part.path: part for part in PARTS if part.repository == _COGVIDEOX and part.path != "transformer"}
     problems = []
     for name, kind in kinds.items():
@@ -185,9 +173,10 @@ def check_pipeline_folder(folder: Path, given: Collection[str] = ()) -> None:
 
 def _size(folder: Path) -> str:
     """Of all shards, where the index tells."""
-    for index in folder.glob(_INDEX):
-        num_bytes = json.loads(index.read_text(encoding="utf-8")).get("metadata", {}).get("total_size")
-        if num_bytes is not None:
+    for index in folder.glob(WEIGHTS_INDEX):
+        metadata = read_json(index).get("metadata")
+        num_bytes = metadata.get("total_size") if isinstance(metadata, dict) else None
+        if isinstance(num_bytes, int):
             return f" of {num_bytes / 1e9:.1f} GB in all"
     return ""
 

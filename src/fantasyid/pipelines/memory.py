@@ -68,34 +68,13 @@ def stream_weights(pipeline: DiffusionPipeline, device: torch.device) -> None:
             component.to(device)
     apply_group_offloading(pipeline.text_encoder, device, offload_type="leaf_level")
     with_stream = device.type == "cuda"
-    apply_group_offloading(
-        pipeline.transformer,
+    pipeline.transformer.enable_group_offload(
         device,
         offload_type="block_level",
         num_blocks_per_group=1,
         use_stream=with_stream,
         record_stream=with_stream,
     )
-    for block in pipeline.transformer.transformer_blocks:
-        if block.injection is not None:
-            _bring_in_for_projection(block)
-
-
-def _bring_in_for_projection(block: nn.Module) -> None:
-    """Bring a block in while its identity keys and values are computed, once per video and outside its `forward`."""
-    group = block._diffusers_hook.get_hook("group_offloading").group  # type: ignore[union-attr, operator]
-
-    def bring_in(*_: Any) -> None:
-        group.onload_()
-        if group.stream is not None:
-            group.stream.synchronize()
-
-    def send_back(*_: Any) -> None:
-        group.offload_()
-
-    attention: Any = block.injection.attention  # type: ignore[union-attr]
-    getattr(attention, "norm_identity", attention.to_k).register_forward_pre_hook(bring_in)
-    attention.to_v.register_forward_hook(send_back)
 
 
 def needed_gib(pipeline: DiffusionPipeline, plan: MemoryPlan) -> float:

@@ -15,6 +15,7 @@ from accelerate import init_empty_weights
 from einops import rearrange
 from torch import Tensor, nn
 
+from fantasyid.core.building import BUILDING
 from fantasyid.core.errors import CorruptWeightsError
 from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
@@ -134,7 +135,7 @@ def build_released(
     """
     source = _Weights(weights)
     transformer_config, ignored = _transformer_config(source, config)
-    with init_empty_weights(include_buffers=False):
+    with BUILDING, init_empty_weights(include_buffers=False):
         transformer = FantasyIDTransformer3DModel(**transformer_config)
         encoder = ReleasedIdentityEncoder(**_encoder_config(source), levels=levels, spiral_length=spiral_length)
     interval = transformer_config["injection_interval"]
@@ -255,7 +256,8 @@ def _encoder_state(source: _Weights, encoder: ReleasedIdentityEncoder) -> dict[s
 
 def _fill(network: Network, state: Mapping[str, Tensor]) -> Network:
     try:
-        network.load_state_dict(state, strict=True, assign=True)
+        with BUILDING:
+            network.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         raise CorruptWeightsError(f"The released weights do not fit a {type(network).__name__}: {error}") from error
     return network.eval().requires_grad_(requires_grad=False)

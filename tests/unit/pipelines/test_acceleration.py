@@ -7,7 +7,7 @@ from diffusers.models.activations import GELU
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.models.attention_kernels import available_attention, use_attention
-from fantasyid.models.fp8 import Fp8Linear, quantize_rows
+from fantasyid.models.fp8 import Fp8Linear, multiplies_fp8, quantize_rows
 from fantasyid.models.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.acceleration import Acceleration, accelerate, compile_blocks, quantize_linears
@@ -15,6 +15,8 @@ from tests.tiny import noise, open_injection, seeded, tiny_base, tiny_transforme
 from tests.tiny_pipeline import tiny_person, tiny_pipeline
 
 CPU = torch.device("cpu")
+
+NEEDS_FP8 = pytest.mark.skipif(not multiplies_fp8(torch.device("cpu")), reason="this PyTorch has no float8 on CPUs")
 
 
 def relative_error(x: torch.Tensor, reference: torch.Tensor) -> float:
@@ -109,6 +111,7 @@ def test_tuning_needs_compiled_blocks() -> None:
     assert set(searches) <= set(torch._inductor.list_options())
 
 
+@NEEDS_FP8
 @pytest.mark.parametrize("injection_kind", ["paper", "released"])
 def test_fp8_replaces_what_sees_all_tokens_and_stays_close(injection_kind) -> None:
     model = opened(injection_kind=injection_kind, use_layer_aware=injection_kind == "paper", injection_dim=32)
@@ -121,6 +124,13 @@ def test_fp8_replaces_what_sees_all_tokens_and_stays_close(injection_kind) -> No
     assert 1e-3 < relative_error(predict(model), plain) < 0.06
 
 
+@pytest.mark.skipif(multiplies_fp8(torch.device("cpu")), reason="is about an older PyTorch")
+def test_fp8_is_refused_where_pytorch_lacks_it() -> None:
+    with pytest.raises(InvalidRequestError, match="fp8 needs a newer PyTorch"):
+        accelerate(opened(), Acceleration(fp8=True))
+
+
+@NEEDS_FP8
 def test_fp8_rows_keep_their_scale() -> None:
     rows = noise(5, 64) * torch.tensor([1e-6, 1e-2, 1.0, 1e3, 0.0])[:, None]
     rounded, scale = quantize_rows(rows)
@@ -134,6 +144,7 @@ def test_fp8_rows_keep_their_scale() -> None:
     assert relative_error(out.reshape(4, 48).detach(), linear(rows[:4]).detach()) < 0.05
 
 
+@NEEDS_FP8
 def test_fp8_takes_the_gelu_into_the_layer_after_it() -> None:
     """Bit for bit what float8 layers around diffusers' GELU compute."""
     x = noise(2, 5, 32)
@@ -196,6 +207,7 @@ def test_one_compilation_serves_all_blocks() -> None:
         compile_blocks(model)
 
 
+@NEEDS_FP8
 def test_fp8_blocks_compile_once() -> None:
     torch.compiler.reset()
     model = opened(num_layers=3)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,6 +51,13 @@ def change_weights(release: Path, change: Change) -> None:
     weights = load_file(file)
     change(weights)
     save_file(weights, file)
+
+
+def flip_a_bit(file: Path) -> None:
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.unlink()  # the release may share it
+    file.write_bytes(damaged)
 
 
 def change_config(release: Path, **fields: Any) -> None:
@@ -175,12 +183,25 @@ def test_a_second_conversion_checks_every_file(release: Path, tmp_path: Path) ->
     target = tmp_path / "model"
     manifest = convert_release(release, target)
     assert convert_release(release, target) == manifest
-    file = target / "identity_encoder" / "diffusion_pytorch_model.safetensors"
-    damaged = bytearray(file.read_bytes())
-    damaged[-1] ^= 1
-    file.write_bytes(damaged)
+    flip_a_bit(target / "identity_encoder" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(CorruptWeightsError, match=r"identity_encoder.*changed"):
         convert_release(release, target)
+
+
+def test_a_flipped_bit_is_refused_when_the_conversion_is_loaded(converted: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(("vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json")):
+        copy = Path(shutil.copytree(converted, tmp_path / str(number)))
+        flip_a_bit(copy / name)
+        with pytest.raises(CorruptWeightsError, match=rf"{name} has changed"):
+            FantasyIDPipeline.from_pretrained(copy)
+
+
+def test_two_conversions_at_once_both_succeed(release: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out" / "model"
+    with ThreadPoolExecutor(3) as pool:
+        manifests = list(pool.map(lambda _: convert_release(release, target), range(3)))
+    assert manifests[0] == manifests[1] == manifests[2] == convert_release(release, target)
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
 
 
 def test_a_folder_of_something_else_is_not_touched(release: Path, tmp_path: Path) -> None:
