@@ -15,6 +15,7 @@ from typing import Any, Literal
 import diffusers
 import numpy as np
 import torch
+from huggingface_hub import constants
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -41,6 +42,7 @@ MESH_URL = (
     "https://raw.githubusercontent.com/Fantasy-AMAP/fantasy-id/"
     "c4290929b77ae2fd838440e1a4004331abfd8705/assets/transform.pkl"
 )
+MESH_SIZE_MB = 0.9
 MESH_SHA256 = "e8dcbc25e8c22fd35b9465c5bdee4c474d08c69047b17ee22dbd01c4858a212e"
 NUM_LEVELS = 3
 """Levels of the mesh that the checkpoint uses; the file has five."""
@@ -358,6 +360,29 @@ def _hash_files(folder: Path) -> dict[str, ConvertedFile]:
             name = path.relative_to(folder).as_posix()
             hashed[name] = ConvertedFile(sha256=digest.hexdigest(), size_bytes=path.stat().st_size)
     return hashed
+
+
+def find_released_mesh(cache: Path | None = None) -> Path:
+    """Look for the released checkpoint's mesh in the Hub's cache; nothing is downloaded.
+
+    Args:
+        cache: The cache's folder; None takes the usual one.
+
+    Returns:
+        The file, in the release or where `converted_from_hub` puts it.
+
+    Raises:
+        MissingWeightsError: It is not there.
+    """
+    folder = Path(constants.HF_HUB_CACHE if cache is None else cache) / f"models--{RELEASE_NAME.replace('/', '--')}"
+    places = [*folder.glob(f"snapshots/*/{MESH_FILE}"), folder / "fantasyid" / MESH_FILE.name]
+    for path in places:
+        if path.is_file():
+            return path
+    raise MissingWeightsError(
+        f"The released checkpoint's mesh is not in the Hugging Face cache; `--model {RELEASE_NAME}` downloads it, or "
+        f"download {MESH_URL} ({MESH_SIZE_MB} MB) and put it at {places[-1]}."
+    )
 
 
 def _fetch_mesh(folder: Path, local_files_only: bool) -> Path:
