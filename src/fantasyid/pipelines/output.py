@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fantasyid import __version__
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.core.provenance import add_mark, container_metadata
+from fantasyid.core.provenance import add_mark, add_xmp, container_metadata, xmp_packet
 from fantasyid.core.video import write_video
 from fantasyid.pipelines.acceleration import Acceleration
 from fantasyid.pipelines.memory import MemoryPlan
@@ -178,9 +178,13 @@ def save_generation(
     with tempfile.TemporaryDirectory(dir=out_path.parent, prefix=f".{out_path.stem}.") as folder:
         staged = GenerationPaths.beside(Path(folder) / out_path.name)
         write_video(staged.video, marked, fps, tags)
+        if metadata.provenance_mark:
+            add_xmp(staged.video)
         staged.record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        sheet = contact_sheet(marked, reference, metadata)
-        sheet.save(staged.sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT)
+        sheet, xmp = contact_sheet(marked, reference, metadata), None
+        if metadata.provenance_mark:
+            sheet, xmp = Image.fromarray(add_mark(np.asarray(sheet)[None])[0]), xmp_packet()
+        sheet.save(staged.sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT, xmp=xmp)
         move_together(staged.all, paths.all, Path(folder) / "replaced")
     return paths
 

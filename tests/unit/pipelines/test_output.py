@@ -1,7 +1,9 @@
 """A generation on disk: three files or none, a record that reads back, nobody else's file replaced."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from pydantic import ValidationError
 from skimage.data import astronaut
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
+from fantasyid.core.provenance import DETECTION_THRESHOLD, declares_ai, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.pipelines.output import (
     GenerationPaths,
@@ -21,6 +23,9 @@ from fantasyid.pipelines.output import (
 
 REFERENCE = astronaut()[0:256:2, 96:352:2].copy()
 FRAMES = np.stack([np.roll(REFERENCE, step, axis=1) for step in range(17)])
+
+
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
 def record(**changes: object) -> GenerationRecord:
@@ -69,10 +74,27 @@ def test_mark_can_be_left_off(tmp_path: Path) -> None:
     paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(provenance_mark=False))
     assert detect_mark(read_video(paths.video)[0]) < DETECTION_THRESHOLD
     assert b"AI-generated" not in paths.video.read_bytes()
+    assert not any(map(declares_ai, (paths.video, paths.sheet)))
+    assert detect_mark(np.asarray(Image.open(paths.sheet))[None]) < DETECTION_THRESHOLD
     assert (
         b"AI-generated with FantasyID"
         in save_generation(tmp_path / "b.mp4", FRAMES, 8.0, REFERENCE, record()).video.read_bytes()
     )
+
+
+def test_video_and_sheet_say_it_to_readers_of_metadata(tmp_path: Path) -> None:
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
+    with av.open(str(paths.video), options={"export_xmp": "1"}) as container:
+        in_video = container.metadata["xmp"]
+        assert container.streams.video[0].frames == len(FRAMES)
+    with Image.open(paths.sheet) as sheet:
+        in_sheet = sheet.info["xmp"].decode()
+        assert detect_mark(np.asarray(sheet)[None]) > DETECTION_THRESHOLD
+    for packet in (in_video, in_sheet):
+        (description,) = ElementTree.fromstring(packet.strip("\x00")).iter(f"{RDF}Description")
+        kind = description.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+        assert kind == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    assert all(map(declares_ai, (paths.video, paths.sheet)))
 
 
 def test_contact_sheet_shows_reference_and_frames_in_order() -> None:
