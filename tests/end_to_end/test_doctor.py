@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,27 @@ def test_it_runs_where_nothing_at_all_is_installed() -> None:
     )
 
 
+def test_a_package_that_is_really_gone_is_named_in_the_first_line(tmp_path: Path) -> None:
+    """Without numpy, cv2 prints to the standard output and all others fail."""
+    installed = Path(str(metadata.distribution("numpy").locate_file("")))
+    gone = {file.parts[0] for file in metadata.files("numpy") or ()}
+    for path in installed.iterdir():
+        if path.name not in gone and path.suffix != ".pth":
+            (tmp_path / path.name).symlink_to(path)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-S", "-c", "from fantasyid.cli.entry import run; run()", "doctor"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    first, *others = result.stdout.splitlines()
+    assert re.fullmatch("mini: no, missing .*numpy.*; full size: no, missing .*numpy.*; training: no, .*numpy.*", first)
+    assert any(line.endswith("cannot be imported without numpy, which see") for line in others)
+
+
 @pytest.mark.parametrize("package", MODULES)
 def test_each_package_that_cannot_be_imported_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, MODULES[package], None)  # as Python marks a module that is not there
     findings = diagnosis._packages(set())
-    problems = {item.name: item.problem for item in findings if item.problem and item.name in MODULES}
+    problems = {item.name: item.problem for item in findings if item.needed_for == PURPOSES and item.problem}
     assert set(problems) == {package}
     assert f"pip install {package}" in str(problems[package])
     assert all(package in Diagnosis(tuple(findings)).missing(purpose) for purpose in PURPOSES)

@@ -7,13 +7,13 @@ installation raises becomes a finding, and nothing it prints depends on the term
 import json
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -122,7 +122,8 @@ def report(as_json: bool) -> int:
     Returns:
         The exit code: 0 if the built-in model can be used, else 2.
     """
-    diagnosis = diagnose(lambda what: sys.stderr.write(f"Looking at {what} ...\n"))
+    with redirect_stdout(sys.stderr):  # cv2 and huggingface_hub print when something of theirs is missing
+        diagnosis = diagnose(lambda what: sys.stderr.write(f"Looking at {what} ...\n"))
     say(diagnosis.to_json() if as_json else diagnosis.to_text())
     return 2 if diagnosis.missing("mini") else 0
 
@@ -152,7 +153,7 @@ def diagnose(tell: Callable[[str], object] = lambda what: None) -> Diagnosis:
         ("the devices", _devices),
     ):
         tell(what)
-        absent = {MODULES[item.name] for item in findings if item.problem and item.name in MODULES}
+        absent = {item.name for item in findings if item.kind == "package" and item.problem}
         findings += look(absent)
     return Diagnosis(tuple(findings))
 
@@ -186,8 +187,17 @@ def _package(name: str, wanted: str, needed_for: tuple[Purpose, ...], bound: "Sp
         if name in MODULES:
             import_module(MODULES[name])
     except Exception as error:  # A broken installation raises anything; what it is, is what is asked for here.
+        lacking = _package_of(error)
+        if lacking not in (None, name):
+            return Finding("package", name, detail, (), f"cannot be imported without {lacking}, which see")
         problem = f"cannot be imported ({type(error).__name__}: {error}); {remedy} --force-reinstall"
     return Finding("package", name, detail, needed_for, problem)
+
+
+def _package_of(error: Exception) -> str | None:
+    """Which of the packages an import lacked."""
+    module = (getattr(error, "name", None) or "").partition(".")[0]
+    return next((package for package, imported in MODULES.items() if imported == module), None)
 
 
 def _bounds() -> "dict[str, SpecifierSet]":
@@ -210,7 +220,7 @@ def _guarded(
     try:
         return list(look())
     except ImportError as error:
-        known = (error.name or "").partition(".")[0] in absent
+        known = _package_of(error) in absent
         problem = f"cannot be looked at ({type(error).__name__}: {error})"
         return [Finding(kind, name, "", () if known else needed_for, problem)]
     except Exception as error:  # As in `_package`.
@@ -275,51 +285,50 @@ def _text_encoder(absent: set[str]) -> list[Finding]:
 
 
 def _full_size(absent: set[str]) -> list[Finding]:
+    needed: tuple[Purpose, ...] = ("full size",)
+
     def look() -> list[Finding]:
-        from fantasyid.face.insightface import MODEL_LICENCE, PACKS, model_file
-        from fantasyid.face.reconstruct_deca import DecaFiles
-        from fantasyid.geometry import flame
-        from fantasyid.models import deca_encoder
-        from fantasyid.pipelines.convert import MESH_SIZE_MB, find_released_mesh
-        from fantasyid.pipelines.full_size import PARTS, RELEASE_PARTS
+        return [
+            *(Finding("full size", name, detail, needed, _unfound(finds)) for name, detail, *finds in _for_release()),
+            *(Finding("full size", name, detail, (), _unfound(finds)) for name, detail, *finds in _for_others()),
+        ]
 
-        needed: tuple[Purpose, ...] = ("full size",)
-        files = DecaFiles.in_folder()
-        searches: list[tuple[str, str, tuple[Purpose, ...], list[Callable[[], object]]]] = [
-            (part.name, f"{part.size_gb:.1f} GB, {part.licence}; for {part.needed_for}", needed, [part.find])
-            for part in RELEASE_PARTS
-        ]
-        searches += [
-            (
-                "transform.pkl",
-                f"{MESH_SIZE_MB:.1f} MB, derived from FLAME: non-commercial; for the released checkpoint",
-                needed,
-                [find_released_mesh],
-            ),
-            (
-                "FLAME 2020 (generic_model.pkl)",
-                f"about {flame.SIZE_MB} MB, {flame.LICENCE}; to read photos for the released checkpoint",
-                needed,
-                [partial(files.check, ["flame"])],
-            ),
-            (
-                "DECA (deca_model.tar)",
-                f"about {deca_encoder.SIZE_MB} MB, {deca_encoder.LICENCE}; to read photos for the released checkpoint",
-                needed,
-                [partial(files.check, ["deca"])],
-            ),
-        ]
-        searches += [
-            (part.name, f"{part.size_gb:.1f} GB, {part.licence}; for {part.needed_for}", (), [part.find])
-            for part in PARTS
-        ]
-        for name, pack in PACKS.items():
-            detail = f"{pack.detector} and {pack.recognizer}, {pack.size_mb} MB; {MODEL_LICENCE}; optional"
-            finds = [partial(model_file, name, "detector"), partial(model_file, name, "recognizer")]
-            searches.append((f"insightface {name}", detail, (), finds))
-        return [Finding("full size", name, detail, use, _unfound(finds)) for name, detail, use, finds in searches]
+    return _guarded("full size", "files for full size", needed, absent, look)
 
-    return _guarded("full size", "files for full size", ("full size",), absent, look)
+
+def _for_release() -> Iterator[tuple[Any, ...]]:
+    """What the released checkpoint needs: name, detail, and the functions that raise where it is not here."""
+    from fantasyid.face.reconstruct_deca import DecaFiles
+    from fantasyid.geometry import flame
+    from fantasyid.models import deca_encoder
+    from fantasyid.pipelines.convert import MESH_SIZE_MB, find_released_mesh
+    from fantasyid.pipelines.full_size import RELEASE_PARTS
+
+    for part in RELEASE_PARTS:
+        yield part.name, f"{part.size_gb:.1f} GB, {part.licence}", part.find
+    files = DecaFiles.in_folder()
+    yield "transform.pkl", f"{MESH_SIZE_MB:.1f} MB, derived from FLAME: non-commercial", find_released_mesh
+    detail = f"about {flame.SIZE_MB} MB, {flame.LICENCE}; reads photos"
+    yield "FLAME 2020 (generic_model.pkl)", detail, partial(files.check, ("flame",))
+    detail = f"about {deca_encoder.SIZE_MB} MB, {deca_encoder.LICENCE}; reads photos"
+    yield "DECA (deca_model.tar)", detail, partial(files.check, ("deca",))
+
+
+def _for_others() -> Iterator[tuple[Any, ...]]:
+    """What else can be used at full size, as `_for_release`."""
+    from fantasyid.face.insightface import MODEL_LICENCE, PACKS, model_file
+    from fantasyid.pipelines.full_size import PARTS
+
+    for part in PARTS:
+        yield part.name, f"{part.size_gb:.1f} GB, {part.licence}; for {part.needed_for}", part.find
+    for name, pack in PACKS.items():
+        detail = f"{pack.detector} and {pack.recognizer}, {pack.size_mb} MB; {MODEL_LICENCE}; optional"
+        yield (
+            f"insightface {name}",
+            detail,
+            partial(model_file, name, "detector"),
+            partial(model_file, name, "recognizer"),
+        )
 
 
 def _unfound(finds: Sequence[Callable[[], object]]) -> str | None:
