@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from skimage.data import astronaut, coffee
+from skimage.data import astronaut, chelsea, coffee
 
 from fantasyid.core.mark_search import MIN_KEPT, THRESHOLDS, cropped_score, part_score, search_mark
 from fantasyid.core.provenance import add_mark, mean_luma
@@ -52,8 +52,10 @@ def test_more_than_is_searched_for_is_not_found(marked: np.ndarray) -> None:
     assert not search_mark(cut(marked, share, share, share, share)).found
 
 
-def test_a_frame_on_a_screenshot_is_found(marked: np.ndarray) -> None:
-    frame = cv2.resize(marked[8], (round(200 * marked.shape[2] / marked.shape[1]), 200))
+@pytest.mark.parametrize("width", [128, 192])
+def test_a_frame_on_a_screenshot_is_found(width: int) -> None:
+    frame = add_mark(cv2.resize(chelsea(), (width, 128), interpolation=cv2.INTER_AREA)[None])[0]
+    frame = cv2.resize(frame, (200 * width // 128, 200))
     screen = cv2.resize(coffee(), (450, 280))
     assert part_score(mean_luma(screen[None])) < PART
     screen[60:260, 110 : 110 + frame.shape[1]] = frame
