@@ -62,7 +62,8 @@ class Results:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
-        shown.pop("seconds_all", None)
+        for many in ("seconds_all", "videos"):
+            shown.pop(many, None)
         say(f"{name}: {shown}")
 
 

@@ -1,4 +1,4 @@
-"""`fantasyid generate` and `doctor` as a user meets them, with a tiny model saved to a folder."""
+"""`fantasyid generate` as a user meets it, with a tiny model saved to a folder."""
 
 import json
 import shutil
@@ -14,7 +14,6 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from fantasyid.cli.doctor import _weights
 from fantasyid.cli.generate import _change_head
 from fantasyid.cli.main import CommandGroup, app, main
 from fantasyid.conditioning.identity import IdentityInputs
@@ -25,7 +24,6 @@ from fantasyid.face.align import READER_SCALE
 from fantasyid.geometry.edits import HeadEditor
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
-from fantasyid.pipelines.builtin import save_builtin
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.tiny import tiny_face_reader_model, tiny_face_vision, tiny_hierarchy, tiny_identity_encoder
 from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
@@ -287,37 +285,6 @@ def test_our_own_faults_exit_with_1_and_show_the_traceback_when_asked() -> None:
 def test_help_and_version_exit_with_0() -> None:
     for arguments in (["--help"], ["generate", "--help"], ["--version"], ["evaluate", "--help"], ["doctor", "-h"]):
         assert CliRunner().invoke(app, arguments).exit_code == 0, arguments
-
-
-def test_doctor_says_whether_generate_works() -> None:
-    result = CliRunner().invoke(app, ["doctor", "--json"])
-    diagnosis = json.loads(result.stdout)
-    assert result.exit_code == (0 if diagnosis["can_generate"] else 2)
-    broken = [finding for finding in diagnosis["findings"] if finding["needed"] and finding["problem"]]
-    assert diagnosis["can_generate"] == (not broken)
-    found = {finding["kind"] for finding in diagnosis["findings"]}
-    assert found == {"package", "backend", "weights", "full size", "device"}
-    full_size = [finding for finding in diagnosis["findings"] if finding["kind"] == "full size"]
-    assert {"T5-XXL", "insightface antelopev2", "face parsing"} <= {finding["name"] for finding in full_size}
-    assert not any(finding["needed"] for finding in full_size)
-    assert all("GB" in finding["detail"] or "MB" in finding["detail"] for finding in full_size)
-    assert any("attention: " in finding["detail"] for finding in diagnosis["findings"] if finding["name"] == "cpu")
-    table = CliRunner().invoke(app, ["doctor"])
-    assert table.exit_code == result.exit_code
-    assert "dlib-hog" in table.stdout
-
-
-def test_doctor_checks_the_hashes_of_the_weights(tmp_path: Path) -> None:
-    (missing, _) = _weights(tmp_path)
-    assert missing.problem is not None
-    assert "not installed" in missing.problem
-    save_builtin(tiny_pipeline(), tmp_path)
-    assert all(finding.problem is None for finding in _weights(tmp_path))
-    shard = next((tmp_path / "vae").glob("*.safetensors"))
-    shard.write_bytes(shard.read_bytes()[:-1])
-    (damaged, _) = _weights(tmp_path)
-    assert damaged.problem is not None
-    assert shard.name in damaged.problem
 
 
 def without_photo(out: Path, model: Path, *options: str, prompt: str = PROMPT) -> Result:

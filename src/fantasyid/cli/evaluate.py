@@ -11,6 +11,9 @@ from fantasyid.core.input_files import check_input_file
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fantasyid.evaluation.identity import IdentityScores
 
 evaluate_app = typer.Typer(help="Measure videos.", no_args_is_help=True, rich_markup_mode="rich")
@@ -64,25 +67,53 @@ def identity(
 
 @evaluate_app.command()
 def provenance(
-    video: Annotated[Path, typer.Option(help="Video to look at.")],
+    video: Annotated[Path, typer.Option(help="Video or picture to look at.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Tell whether VIDEO carries the invisible mark of videos made by FantasyID.
+    """Tell whether VIDEO, or a picture, carries the invisible mark of videos made by FantasyID.
 
-    The mark survives compression and rescaling, not cropping: "not found" proves nothing.
+    Crops of up to 30 %, mirror images, quarter turns, and frames within a larger picture are searched too. Strong
+    compression takes the mark away, so "not found" proves nothing: see docs/security.md.
     """
     check_input_file(video, "video")
 
-    from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
+    from fantasyid.core.mark_search import search_mark
+    from fantasyid.core.provenance import declares_ai
+
+    finding, declared = search_mark(_frames(video)), declares_ai(video)
+    if as_json:
+        _print_json(
+            {
+                "file": str(video),
+                "marked": finding.found,
+                "score": finding.score,
+                "threshold": finding.threshold,
+                "place": finding.place,
+                "declared": declared,
+            }
+        )
+    else:
+        verdict = "Made by FantasyID" if finding.found else "No mark found"
+        says = "says" if declared else "does not say"
+        typer.echo(
+            f"{verdict} ({finding.place}: score {finding.score:.1f}, found from {finding.threshold:g}). "
+            f"The file's metadata {says} that it is AI-generated."
+        )
+
+
+def _frames(path: Path) -> "NDArray[np.uint8]":
+    """Frames of a video, or a picture as one frame."""
+    from fantasyid.core.errors import UnreadablePhotoError, UnreadableVideoError
+    from fantasyid.core.imaging import read_photo
     from fantasyid.core.video import read_video
 
-    score = detect_mark(read_video(video)[0])
-    found = score >= DETECTION_THRESHOLD
-    if as_json:
-        _print_json({"video": str(video), "marked": found, "score": score, "threshold": DETECTION_THRESHOLD})
-    else:
-        verdict = "Made by FantasyID" if found else "No mark found"
-        typer.echo(f"{verdict} (score {score:.1f}, found from {DETECTION_THRESHOLD:g}).")
+    try:
+        return read_video(path)[0]
+    except UnreadableVideoError as no_video:
+        try:
+            return read_photo(path)[None]
+        except UnreadablePhotoError as no_picture:
+            raise UnreadableVideoError(f"As a video: {no_video} As a picture: {no_picture}") from no_picture
 
 
 def _print_json(content: dict[str, Any]) -> None:

@@ -20,7 +20,6 @@ from fantasyid.face.align import (
     widen_transform,
 )
 from fantasyid.face.ffhq import ffhq_crop
-from fantasyid.face.parsing import PARSING_SIZE, FaceParser, whiten
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
 
@@ -80,7 +79,6 @@ def prepare_identity(
     vertices: Tensor,
     topology_hash: str,
     preparation: IdentityPreparation = BUILTIN_PREPARATION,
-    parser: FaceParser | None = None,
 ) -> IdentityInputs:
     """Cut the crops of people whose landmarks and heads are known.
 
@@ -90,7 +88,6 @@ def prepare_identity(
         vertices: (B,N,3) cm, neutral.
         topology_hash: Hash of the vertices' mesh.
         preparation: What the model's networks want.
-        parser: Makes all but the face white in the face crop; None leaves it as it is.
 
     Returns:
         The inputs, on the photos' device and in their dtype.
@@ -98,14 +95,10 @@ def prepare_identity(
     size, side = preparation.reference_size, preparation.face_size
     if preparation.style == "ffhq":
         crops, reference_image = _ffhq_pictures(photos, landmarks, size)
-        face_crop = _shrink(crops if parser is None else whiten(crops, parser), side)
+        face_crop = F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True).to(crops)
     else:
         reference_image = warp(photos, widen_transform(portrait_transform(landmarks), size), size)
-        affine = face_transform(landmarks)
-        if parser is None:
-            face_crop = warp(photos, affine, side)
-        else:
-            face_crop = _shrink(whiten(warp(photos, affine, PARSING_SIZE), parser), side)
+        face_crop = warp(photos, face_transform(landmarks), side)
     return IdentityInputs(reference_image, face_crop, vertices.to(photos), topology_hash)
 
 
@@ -114,7 +107,6 @@ def read_identity(
     reader: FaceReader,
     face_index: int | None = None,
     preparation: IdentityPreparation = BUILTIN_PREPARATION,
-    parser: FaceParser | None = None,
 ) -> tuple[IdentityInputs, FaceReading]:
     """Read a person from a photo.
 
@@ -123,7 +115,6 @@ def read_identity(
         reader: Finds and reads the face.
         face_index: Which face, counted from 0 by falling size; None takes the largest.
         preparation: What the model's networks want, see `FantasyIDPipeline.identity_preparation`.
-        parser: Makes all but the face white in the face crop; None leaves it as it is.
 
     Returns:
         Inputs for one person (B = 1), and the reading they were made from.
@@ -139,7 +130,6 @@ def read_identity(
         reading.head.vertices[None],
         reading.head.topology_hash,
         preparation,
-        parser,
     )
     return inputs, reading
 
@@ -155,7 +145,3 @@ def _ffhq_pictures(photos: Tensor, landmarks: Tensor, size: tuple[int, int]) -> 
         for pictures in (crops, stretched)
     )
     return squares, references
-
-
-def _shrink(crops: Tensor, side: int) -> Tensor:
-    return F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True).to(crops)

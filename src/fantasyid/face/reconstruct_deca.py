@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,12 +14,15 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
+from fantasyid.core.errors import MissingWeightsError
 from fantasyid.face.align import five_points
 from fantasyid.face.pose import pose_of_rotation
 from fantasyid.face.types import ReconstructedHead
 from fantasyid.geometry.flame import DEFAULT_FOLDER, JOINT_NAMES, FlameModel, PosedHeads, axis_angle_matrix
+from fantasyid.geometry.flame import REMEDY as FLAME_REMEDY
 from fantasyid.geometry.head_model import LANDMARKS_478_TO_68
 from fantasyid.models.deca_encoder import CROP_SIZE, DecaCode, DecaEncoder
+from fantasyid.models.deca_encoder import REMEDY as DECA_REMEDY
 
 Crop = Literal["face", "squeeze"]
 
@@ -44,6 +48,21 @@ class DecaFiles:
         """Both files in one folder, under the names they are published with; whether they exist is not asked."""
         folder = Path(folder).expanduser()
         return cls(flame=folder / "generic_model.pkl", deca=folder / "deca_model.tar")
+
+    def check(self, parts: Sequence[Literal["flame", "deca"]] = ("flame", "deca")) -> None:
+        """Refuse, in one message, whatever is not there.
+
+        Args:
+            parts: Which of the files to look for.
+
+        Raises:
+            MissingWeightsError: A file is not there; the error says of each where to get it and on which terms.
+        """
+        remedies = {"flame": (self.flame, FLAME_REMEDY), "deca": (self.deca, DECA_REMEDY)}
+        wanted = [remedies[part] for part in parts]
+        problems = [f"There is no file {path}; {remedy}" for path, remedy in wanted if not path.is_file()]
+        if problems:
+            raise MissingWeightsError(". ".join(problems))
 
 
 class DecaReconstructor:
@@ -93,6 +112,7 @@ class DecaReconstructor:
         files = DecaFiles.in_folder() if files is None else files
         if crop is None:
             crop = "squeeze" if keep_expression_and_pose else "face"
+        files.check()
         flame = FlameModel.load(files.flame)
         return cls(DecaEncoder.load(files.deca), flame, crop, keep_expression_and_pose)
 
@@ -117,18 +137,6 @@ class DecaReconstructor:
             expression=code.expression[0],
             error_cm=_eye_error_cm(frame, code, posed, landmarks),
         )
-
-    def point_cloud(self, photo: NDArray[np.uint8], landmarks: Tensor) -> Tensor:
-        """Make the cloud that the authors' script makes, to the last bit where `crop` is `"squeeze"`.
-
-        Args:
-            photo: RGB (H,W,3).
-            landmarks: (478,3) pixels of the photo; not looked at where `crop` is `"squeeze"`.
-
-        Returns:
-            (N,3) float32 metres, with expression and pose. `reconstruct` gives the same times 100, rounded.
-        """
-        return self._read(self._frame(photo, landmarks))[1].vertices[0]
 
     def _frame(self, photo: NDArray[np.uint8], landmarks: Tensor) -> _Frame:
         return _squeezed(photo) if self._crop == "squeeze" else _face_frame(photo, landmarks)

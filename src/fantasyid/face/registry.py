@@ -45,6 +45,8 @@ class Backend:
             return str(error)
         except ImportError as error:
             return f"{self.name} cannot be loaded ({error}); {self.remedy}"
+        except OSError as error:
+            return f"{error.filename} cannot be read ({error.strerror}); change its permissions, or {self.remedy}"
         return None
 
 

@@ -26,12 +26,14 @@ JOINT_NAMES = ("root", "neck", "jaw", "eye_left", "eye_right")
 NUM_SHAPE = 300
 NUM_EXPRESSION = 100
 LICENCE = "FLAME 2020 and 2023: MPI's model licence, non-commercial research only; FLAME 2023 Open: CC-BY-4.0"
+SIZE_MB = 53
+"""Of FLAME 2020's generic_model.pkl, by the sizes of its arrays."""
 DEFAULT_FOLDER = Path("~/.cache/fantasyid/deca")
 """Where the user's FLAME and DECA files are looked for when no path is given."""
 REMEDY = (
-    "register at https://flame.is.tue.mpg.de, download FLAME 2020 (generic_model.pkl, the one that DECA needs), FLAME "
-    f"2023 (flame2023.pkl) or FLAME 2023 Open (flame2023_Open.pkl), and give its path or put it into {DEFAULT_FOLDER} "
-    f"({LICENCE}; read the terms that come with the file)"
+    f"register at https://flame.is.tue.mpg.de, download FLAME 2020 (generic_model.pkl, about {SIZE_MB} MB, the one "
+    "that DECA needs), FLAME 2023 (flame2023.pkl) or FLAME 2023 Open (flame2023_Open.pkl), and give its path or put it "
+    f"into {DEFAULT_FOLDER} ({LICENCE}; read the terms that come with the file)"
 )
 
 

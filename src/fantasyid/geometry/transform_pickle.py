@@ -1,10 +1,5 @@
-"""COMA-style mesh hierarchies, such as the one of FLAME that the released checkpoint was trained on.
+"""COMA-style mesh hierarchies, such as the one of FLAME that the released checkpoint was trained on."""
 
-As a command, it turns one into a mesh hierarchy of ours, without pickle and with the topologies' hashes:
-`python -m fantasyid.geometry.transform_pickle transform.pkl --levels 3 --spiral-length 9 --out hierarchy.npz`.
-"""
-
-import argparse
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
+from fantasyid.core.errors import CorruptWeightsError
 from fantasyid.geometry.array_pickle import load_array_pickle
-from fantasyid.geometry.decimate import MeshHierarchy, WeightArray, closest_points
-from fantasyid.geometry.spirals import spiral_indices
-from fantasyid.geometry.topology import IntArray, MeshTopology
+from fantasyid.geometry.topology import IntArray
 
 _REMEDY = "take assets/transform.pkl of a release that has one, such as FantasyID's, or make one with COMA's tools"
 
@@ -68,71 +61,6 @@ def load_transform_pickle(path: Path) -> TransformPickle:
     )
 
 
-def import_hierarchy(transform: TransformPickle, num_levels: int, spiral_length: int) -> MeshHierarchy:
-    """Make a mesh hierarchy of ours from one that was read.
-
-    Triangles and the steps down are kept. Spirals are ours, and so are the steps up, because ours are means of three
-    vertices of the same connected component, which COMA's are not.
-
-    Args:
-        transform: The levels.
-        num_levels: How many to take, finest first, 1 or more.
-        spiral_length: Vertices per spiral on every level.
-
-    Returns:
-        The hierarchy.
-
-    Raises:
-        InvalidRequestError: There are fewer levels.
-        CorruptWeightsError: A step down is no mean of at most three vertices, or loses a connected component.
-    """
-    if not 1 <= num_levels <= len(transform.vertices):
-        raise InvalidRequestError(
-            f"{num_levels} levels were asked for and the file has {len(transform.vertices)}; choose 1 to that"
-        )
-    topologies = tuple(
-        MeshTopology(triangles, len(vertices))
-        for vertices, triangles in zip(transform.vertices[:num_levels], transform.triangles, strict=False)
-    )
-    down = [_three_per_row(matrix, step) for step, matrix in enumerate(transform.down[: num_levels - 1])]
-    up = []
-    for step, (index, _) in enumerate(down):
-        fine, coarse = topologies[step], topologies[step + 1]
-        # Which component of the coarse mesh each of the fine one became: their numbers need not agree.
-        successor = np.full(fine.components.max() + 1, -1)
-        successor[fine.components[index[:, 0]]] = coarse.components
-        if (successor < 0).any():
-            raise CorruptWeightsError(
-                f"down_transform {step} drops a connected component of the mesh; take at most {step + 1} levels"
-            )
-        up.append(
-            closest_points(transform.vertices[step], successor[fine.components], transform.vertices[step + 1], coarse)
-        )
-    return MeshHierarchy(
-        topologies=topologies,
-        spirals=tuple(spiral_indices(topology, spiral_length) for topology in topologies),
-        down_index=tuple(index for index, _ in down),
-        down_weight=tuple(weight for _, weight in down),
-        up_index=tuple(index for index, _ in up),
-        up_weight=tuple(weight.astype(np.float32) for _, weight in up),
-    )
-
-
-def _three_per_row(matrix: csr_matrix, step: int) -> tuple[IntArray, WeightArray]:
-    """Columns and weights of a sparse matrix of means, the largest weight first."""
-    counts = np.diff(matrix.indptr)
-    weight = np.zeros((len(counts), 3), np.float32)
-    if counts.min() < 1 or counts.max() > 3:
-        raise CorruptWeightsError(f"down_transform {step} has rows of {counts.min()} to {counts.max()}; {_REMEDY}")
-    index = np.repeat(matrix.indices[matrix.indptr[:-1]][:, None].astype(np.int64), 3, axis=1)
-    for row, (start, stop) in enumerate(pairwise(matrix.indptr.tolist())):
-        order = start + np.argsort(-matrix.data[start:stop], kind="stable")
-        index[row, : stop - start], weight[row, : stop - start] = matrix.indices[order], matrix.data[order]
-    if (weight < 0).any() or not np.allclose(weight.sum(1), 1, atol=1e-4):
-        raise CorruptWeightsError(f"down_transform {step} has rows that are no means; {_REMEDY}")
-    return index, weight
-
-
 def _problem(
     vertices: tuple[Any, ...], triangles: tuple[Any, ...], down: tuple[Any, ...], up: tuple[Any, ...]
 ) -> str | None:
@@ -151,19 +79,3 @@ def _problem(
             if not isinstance(matrix, csr_matrix) or matrix.shape != shape:
                 return f"{name}_transform {step} is no sparse matrix of shape {shape}"
     return None
-
-
-def main() -> None:
-    """Command line of the importer."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pickle", type=Path, help="the transform.pkl")
-    parser.add_argument("--levels", type=int, required=True, help="how many levels to take, finest first")
-    parser.add_argument("--spiral-length", type=int, required=True, help="vertices per spiral")
-    parser.add_argument("--out", type=Path, required=True, help="the npz to write")
-    arguments = parser.parse_args()
-    transform = load_transform_pickle(arguments.pickle)
-    import_hierarchy(transform, arguments.levels, arguments.spiral_length).save(arguments.out)
-
-
-if __name__ == "__main__":
-    main()

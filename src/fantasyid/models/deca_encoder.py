@@ -15,9 +15,11 @@ from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.flame import DEFAULT_FOLDER
 
 LICENCE = "MPI's licence for DECA, non-commercial research only"
+SIZE_MB = 414
+"""About how large deca_model.tar is."""
 REMEDY = (
-    "get deca_model.tar (about 414 MB) as https://github.com/YadiraF/DECA tells under 'Prepare data', and give its "
-    f"path or put it into {DEFAULT_FOLDER} ({LICENCE}; read it first)"
+    f"get deca_model.tar (about {SIZE_MB} MB) as https://github.com/YadiraF/DECA tells under 'Prepare data', and give "
+    f"its path or put it into {DEFAULT_FOLDER} ({LICENCE}; read it first)"
 )
 CROP_SIZE = 224
 

@@ -14,6 +14,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
@@ -43,6 +44,7 @@ MESH_URL = (
     "https://raw.githubusercontent.com/Fantasy-AMAP/fantasy-id/"
     "c4290929b77ae2fd838440e1a4004331abfd8705/assets/transform.pkl"
 )
+MESH_SIZE_MB = 0.9
 MESH_SHA256 = "e8dcbc25e8c22fd35b9465c5bdee4c474d08c69047b17ee22dbd01c4858a212e"
 NUM_LEVELS = 3
 """Levels of the mesh that the checkpoint uses; the file has five."""
@@ -324,6 +326,29 @@ def _write_configs(source: Path, folder: Path) -> None:
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def find_released_mesh(cache: Path | None = None) -> Path:
+    """Look for the released checkpoint's mesh in the Hub's cache; nothing is downloaded.
+
+    Args:
+        cache: The cache's folder; None takes the usual one.
+
+    Returns:
+        The file, in the release or where `converted_from_hub` puts it.
+
+    Raises:
+        MissingWeightsError: It is not there.
+    """
+    folder = Path(constants.HF_HUB_CACHE if cache is None else cache) / f"models--{RELEASE_NAME.replace('/', '--')}"
+    places = [*folder.glob(f"snapshots/*/{MESH_FILE}"), folder / "fantasyid" / MESH_FILE.name]
+    for path in places:
+        if path.is_file():
+            return path
+    raise MissingWeightsError(
+        f"The released checkpoint's mesh is not in the Hugging Face cache; `--model {RELEASE_NAME}` downloads it, or "
+        f"download {MESH_URL} ({MESH_SIZE_MB} MB) and put it at {places[-1]}."
+    )
 
 
 def _fetch_mesh(folder: Path, local_files_only: bool) -> Path:

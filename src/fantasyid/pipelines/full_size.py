@@ -69,24 +69,33 @@ class FullSizePart:
 
 _COGVIDEOX = "zai-org/CogVideoX-5b-I2V"
 _COGVIDEOX_LICENCE = "CogVideoX licence: commercial use after registration"
+_OWN = "adapters of your own"
 PARTS = (
-    FullSizePart("T5-XXL", _COGVIDEOX, "text_encoder", 9.5, "Apache-2.0", "every full-size model"),
-    FullSizePart("CogVideoX VAE", _COGVIDEOX, "vae", 0.4, _COGVIDEOX_LICENCE, "every full-size model"),
-    FullSizePart(
-        "CogVideoX-5B-I2V transformer", _COGVIDEOX, "transformer", 11.1, _COGVIDEOX_LICENCE, "adapters of your own"
-    ),
+    FullSizePart("T5-XXL", _COGVIDEOX, "text_encoder", 9.5, "Apache-2.0", _OWN),
+    FullSizePart("CogVideoX VAE", _COGVIDEOX, "vae", 0.4, _COGVIDEOX_LICENCE, _OWN),
+    FullSizePart("CogVideoX-5B-I2V transformer", _COGVIDEOX, "transformer", 11.1, _COGVIDEOX_LICENCE, _OWN),
+    FullSizePart("EVA02-CLIP-L/14-336", "QuanSun/EVA-CLIP", "EVA02_CLIP_L_336_psz14_s6B.pt", 0.9, "MIT", _OWN),
+)
+"""What an adapter of one's own needs: CogVideoX, its text encoder and the paper's face vision net."""
+
+_RELEASE = "acvlab/FantasyID"
+_RELEASED = "the released checkpoint"
+RELEASE_PARTS = (
     FullSizePart(
         "released FantasyID transformer",
-        "acvlab/FantasyID",
+        _RELEASE,
         "transformer",
-        12.9,
+        13.3,
         "code: Apache-2.0; weights: see their page and CogVideoX's licence",
-        "the released checkpoint",
+        _RELEASED,
     ),
+    FullSizePart("released T5-XXL", _RELEASE, "text_encoder", 9.5, "Apache-2.0", _RELEASED),
+    FullSizePart("released VAE", _RELEASE, "vae", 0.4, _COGVIDEOX_LICENCE, _RELEASED),
     FullSizePart(
-        "EVA02-CLIP-L/14-336", "QuanSun/EVA-CLIP", "EVA02_CLIP_L_336_psz14_s6B.pt", 0.9, "MIT", "every full-size model"
+        "released EVA02-CLIP-L/14-336", _RELEASE, "face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt", 0.9, "MIT", _RELEASED
     ),
 )
+"""What the released checkpoint needs, all in its own repository; its mesh is `convert.MESH_URL`."""
 
 
 def load_eva_clip(path: Path, num_layers: int = 20) -> EvaVisionModel:

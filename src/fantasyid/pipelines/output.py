@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fantasyid import __version__
 from fantasyid.core.errors import FantasyIDError, UnwritableOutputError
 from fantasyid.core.output_files import write_together
-from fantasyid.core.provenance import add_mark, container_metadata
+from fantasyid.core.provenance import add_mark, add_xmp, container_metadata, xmp_packet
 from fantasyid.core.video import write_video
 from fantasyid.pipelines.acceleration import Acceleration
 from fantasyid.pipelines.memory import MemoryPlan
@@ -142,8 +142,12 @@ def save_generation(
             video, record, sheet = made
             write_video(video, marked, fps, tags)
             record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            picture = contact_sheet(marked, reference, metadata)
-            picture.save(sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT)
+            picture, xmp = contact_sheet(marked, reference, metadata), None
+            if metadata.provenance_mark:
+                picture, xmp = Image.fromarray(add_mark(np.asarray(picture)[None])[0]), xmp_packet()
+                if video.suffix.lower() == ".mp4":
+                    add_xmp(video)
+            picture.save(sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT, xmp=xmp)
     except Exception as error:  # whatever it is, making the frames took long
         kept = _keep_frames(marked, metadata)
         if isinstance(error, FantasyIDError | OSError):

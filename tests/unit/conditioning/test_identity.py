@@ -9,7 +9,6 @@ from PIL import Image
 from fantasyid.conditioning.identity import (
     IdentityInputs,
     IdentityPreparation,
-    PhotoStyle,
     prepare_identity,
     read_identity,
 )
@@ -96,29 +95,6 @@ def test_released_checkpoint_gets_one_aligned_square_stretched_and_shrunk(reader
     assert inputs.face_crop.shape == (1, 3, 48, 48)
     area = torch.nn.functional.interpolate(to_tensor(crop), (48, 48), mode="area")
     assert (inputs.face_crop - area).abs().mean() < 0.03
-
-
-class LeftHalf:
-    """A parser for which the left half of every crop is the face."""
-
-    def is_face(self, crops: torch.Tensor) -> torch.Tensor:
-        assert crops.shape[1:] == (3, 512, 512)
-        return (torch.arange(512) < 256).expand(len(crops), 1, 512, 512)
-
-
-@pytest.mark.parametrize("style", ["portrait", "ffhq"])
-def test_parser_whitens_the_face_crop_alone(style: PhotoStyle) -> None:
-    photos = torch.rand(1, 3, 300, 320, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    landmarks, preparation = plausible_landmarks(150, (160, 150)), IdentityPreparation(style, (64, 96), 64)
-    plain, parsed = (
-        prepare_identity(photos, landmarks, torch.ones(1, 4, 3), "mesh", preparation, parser)
-        for parser in (None, LeftHalf())
-    )
-    assert torch.equal(parsed.reference_image, plain.reference_image)
-    # Shrinking blurs the edge between the halves over two pixels.
-    torch.testing.assert_close(parsed.face_crop[..., 34:], torch.ones(1, 3, 64, 30), atol=1e-5, rtol=0)
-    assert (parsed.face_crop - plain.face_crop)[..., :30].abs().mean() < 0.05
-    assert plain.face_crop[..., 34:].mean() < 0.5
 
 
 def test_several_photos_are_prepared_like_each_alone_in_both_styles() -> None:

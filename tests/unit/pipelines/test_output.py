@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +19,7 @@ from skimage.data import astronaut
 
 from fantasyid.core.errors import InvalidRequestError, UnwritableOutputError
 from fantasyid.core.output_files import tidy_up
-from fantasyid.core.provenance import DETECTION_THRESHOLD, add_mark, detect_mark
+from fantasyid.core.provenance import DETECTION_THRESHOLD, add_mark, declares_ai, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, contact_sheet, save_generation
 from fantasyid.pipelines.output_paths import GenerationPaths
@@ -25,6 +27,9 @@ from tests.kills import contents, count_steps, kill_at
 
 REFERENCE = astronaut()[0:256:2, 96:352:2].copy()
 FRAMES = np.stack([np.roll(REFERENCE, step, axis=1) for step in range(17)])
+
+
+RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
 def record(**changes: object) -> GenerationRecord:
@@ -73,10 +78,35 @@ def test_mark_can_be_left_off(tmp_path: Path) -> None:
     paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(provenance_mark=False))
     assert detect_mark(read_video(paths.video)[0]) < DETECTION_THRESHOLD
     assert b"AI-generated" not in paths.video.read_bytes()
+    assert not any(map(declares_ai, (paths.video, paths.sheet)))
+    assert detect_mark(np.asarray(Image.open(paths.sheet))[None]) < DETECTION_THRESHOLD
     assert (
         b"AI-generated with FantasyID"
         in save_generation(tmp_path / "b.mp4", FRAMES, 8.0, REFERENCE, record()).video.read_bytes()
     )
+
+
+def test_video_and_sheet_say_it_to_readers_of_metadata(tmp_path: Path) -> None:
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
+    with av.open(str(paths.video), options={"export_xmp": "1"}) as container:
+        in_video = container.metadata["xmp"]
+        assert container.streams.video[0].frames == len(FRAMES)
+    with Image.open(paths.sheet) as sheet:
+        in_sheet = sheet.info["xmp"].decode()
+        assert detect_mark(np.asarray(sheet)[None]) > DETECTION_THRESHOLD
+    for packet in (in_video, in_sheet):
+        (description,) = ElementTree.fromstring(packet.strip("\x00")).iter(f"{RDF}Description")
+        kind = description.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+        assert kind == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    assert all(map(declares_ai, (paths.video, paths.sheet)))
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".gif"])
+def test_other_formats_say_it_in_words_and_end_as_they_should(suffix: str, tmp_path: Path) -> None:
+    paths = save_generation(tmp_path / f"a{suffix}", FRAMES, 8.0, REFERENCE, record())
+    assert b"AI-generated with FantasyID" in paths.video.read_bytes()
+    assert not declares_ai(paths.video)
+    assert len(read_video(paths.video)[0]) == len(FRAMES)
 
 
 def test_contact_sheet_shows_reference_and_frames_in_order() -> None:
