@@ -1,56 +1,81 @@
 """`fantasyid evaluate`: how well a video shows the person in a photo, and whether it carries the provenance mark."""
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fantasyid.core.errors import InvalidRequestError
+
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
     from fantasyid.evaluation.identity import IdentityScores
+
+ARCFACE_FOLDER = Path("~/.insightface/models/antelopev2")
+
+
+class Recognizer(str, Enum):
+    """Who tells people apart."""
+
+    dlib = "dlib"
+    arcface = "arcface"
+
 
 evaluate_app = typer.Typer(help="Measure videos.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 @evaluate_app.command()
 def identity(
-    reference: Annotated[Path, typer.Option(help="Photo of the person; its largest face counts.")],
-    video: Annotated[Path, typer.Option(help="Video to judge, whoever made it.")],
+    reference: Annotated[Path, typer.Option(help="Photo of the person.")],
+    video: Annotated[Path, typer.Option(help="Video to judge, whoever made it; its largest face counts.")],
+    face: Annotated[
+        int | None, typer.Option(min=0, help="Which face of the photo, 0 being the largest. Default: 0.")
+    ] = None,
+    recognizer: Annotated[
+        Recognizer, typer.Option(help="The judge: dlib's ResNet, or insightface's ArcFace (not for commercial use).")
+    ] = Recognizer.dlib,
+    arcface_folder: Annotated[
+        Path | None, typer.Option(help=f"Folder of insightface's two models. Default: {ARCFACE_FOLDER}.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure how well VIDEO shows the person in REFERENCE: RS, IFS, FM, faces found, frames verified.
 
-    The judge is dlib's face recogniser (pip install 'fantasyid\\[eval]').
+    The judge is dlib's face recogniser (pip install 'fantasyid\\[eval]') or ArcFace (fantasyid\\[face] and a download).
 
     [bold]Example[/bold]
 
       fantasyid evaluate identity --reference photo.jpg --video smile.mp4
     """
     from fantasyid.core.imaging import read_photo
-    from fantasyid.core.video import read_video
+    from fantasyid.core.video import open_video
     from fantasyid.evaluation.identity import Judge
     from fantasyid.evaluation.motion import face_motion
 
+    if arcface_folder is not None and recognizer is not Recognizer.arcface:
+        raise InvalidRequestError("--arcface-folder is for --recognizer arcface; give that too, or leave it out.")
     photo = read_photo(reference)
-    frames, fps = read_video(video)
-    judge = Judge.builtin()
-    embedding = judge.embed_reference(photo)
-    track = judge.track(frames)
+    film = open_video(video)
+    judge = Judge.builtin() if recognizer is Recognizer.dlib else Judge.arcface(arcface_folder or ARCFACE_FOLDER)
+    embedding = judge.embed_reference(photo, face)
+    track = judge.track(film.frames())
     scores = judge.score(embedding, track)
-    motion = face_motion(frames, track.faces)
+    motion = face_motion(film.frames(), track.faces)
     if as_json:
         _print_json(
             {
                 "reference": str(reference),
                 "video": str(video),
-                "fps": fps,
+                "recognizer": recognizer.value,
+                "fps": film.fps,
                 **scores.model_dump(),
                 "face_motion": motion,
                 "same_person_distance": judge.recognizer.same_person_distance,
             }
         )
     else:
-        _print_table(scores, motion, judge.recognizer.same_person_distance)
+        _print_table(scores, motion, judge.recognizer.same_person_distance, recognizer)
 
 
 @evaluate_app.command()
@@ -63,9 +88,9 @@ def provenance(
     The mark survives compression and rescaling, not cropping: "not found" proves nothing.
     """
     from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
-    from fantasyid.core.video import read_video
+    from fantasyid.core.video import open_video
 
-    score = detect_mark(read_video(video)[0])
+    score = detect_mark(open_video(video).frames())
     found = score >= DETECTION_THRESHOLD
     if as_json:
         _print_json({"video": str(video), "marked": found, "score": score, "threshold": DETECTION_THRESHOLD})
@@ -80,7 +105,9 @@ def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
-def _print_table(scores: "IdentityScores", motion: float | None, same_person_distance: float) -> None:
+def _print_table(
+    scores: "IdentityScores", motion: float | None, same_person_distance: float, recognizer: Recognizer
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -95,8 +122,12 @@ def _print_table(scores: "IdentityScores", motion: float | None, same_person_dis
         number(scores.verification_rate),
         f"share of all frames within {same_person_distance:g} of the photo; frames without a face count as not",
     )
-    table.add_row("median distance", number(scores.median_distance), "same person about 0.4, others about 0.85")
-    table.add_row("RS", number(scores.reference_similarity), "photo and frames: same person about 0.8, others 0")
+    usual = {
+        Recognizer.dlib: ("same person about 0.4, others about 0.85", "same person about 0.8, others 0"),
+        Recognizer.arcface: ("1 minus the cosine; others about 1", "mean cosine; others about 0"),
+    }[recognizer]
+    table.add_row("median distance", number(scores.median_distance), usual[0])
+    table.add_row("RS", number(scores.reference_similarity), f"photo and frames: {usual[1]}")
     table.add_row("IFS", number(scores.inter_frame_similarity), "consecutive frames; 1 = nothing changes")
     table.add_row("FM", number(motion), "mean optical flow over the face, in face widths per frame")
     Console().print(table)

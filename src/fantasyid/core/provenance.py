@@ -7,6 +7,7 @@ all that is needed. It survives H.264 and rescaling, not cropping or an attacker
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -53,20 +54,22 @@ def add_mark(frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.stack([np.clip(np.rint(frame + offset), 0, 255).astype(np.uint8) for frame in frames])
 
 
-def detect_mark(frames: npt.NDArray[np.uint8]) -> float:
+def detect_mark(frames: Iterable[npt.NDArray[np.uint8]]) -> float:
     """Measure how surely the provenance mark is in a video.
 
     The mean frame is brought to the pattern's grid, its local contrast and spectrum are levelled, and it is correlated
     with the pattern at every circular shift; the shifts tell what chance gives for this very picture.
 
     Args:
-        frames: RGB (T, H, W, 3), at any scale, not cropped.
+        frames: RGB (H, W, 3) each, at least one, at any scale, not cropped; held one at a time.
 
     Returns:
         Standard deviations above chance; compare with `DETECTION_THRESHOLD`.
     """
-    luma = np.mean([frame @ _LUMA for frame in frames], axis=0)
-    luma = cv2.resize(luma, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
+    total, num_frames = np.zeros(1), 0
+    for frame in frames:
+        total, num_frames = total + frame @ _LUMA, num_frames + 1
+    luma = cv2.resize(total / num_frames, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
     detail = luma - cv2.GaussianBlur(luma, (0, 0), _WHITENING_SIGMA)
     contrast = np.sqrt(cv2.GaussianBlur(detail**2, (0, 0), _WHITENING_SIGMA))
     spectrum = np.fft.fft2(detail / (contrast + 1)) * _band_mask()
