@@ -22,7 +22,7 @@ from fantasyid.face.align import (
 )
 from fantasyid.face.ffhq import ffhq_crop
 from fantasyid.face.parsing import PARSING_SIZE, FaceParser, whiten
-from fantasyid.face.part import PhotoPart
+from fantasyid.face.part import MAX_PART_PIXELS, PhotoPart
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
 
@@ -136,7 +136,8 @@ def read_identity(
     pixels = as_photo(photo)
     reading = reader.read(pixels, face_index)
     landmarks = reading.landmarks[:, :2]
-    if preparation.style == "portrait":  # The other style shrinks the photo as a whole.
+    # The other style shrinks the photo as a whole; and what is small stays as training rows are, to the last bit.
+    if preparation.style == "portrait" and pixels.shape[0] * pixels.shape[1] > MAX_PART_PIXELS:
         frames = torch.cat([_portrait_frame(landmarks[None], preparation), face_transform(landmarks[None])])
         unit = landmarks.new_tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
         corners = restore_points(unit.expand(2, -1, -1), frames, 1).flatten(0, 1)
