@@ -37,6 +37,7 @@ MODULES = {
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "packaging": "packaging",
+    "pi-heif": "pi_heif",
     "pillow": "PIL",
     "protobuf": "google.protobuf",
     "pydantic": "pydantic",

@@ -1,5 +1,7 @@
 """`fantasyid evaluate`: how well a video shows the person in a photo, and whether it carries the provenance mark."""
 
+from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fantasyid.cli.progress import stage
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -16,18 +19,37 @@ if TYPE_CHECKING:
 
     from fantasyid.evaluation.identity import IdentityScores
 
+ARCFACE_FOLDER = Path("~/.insightface/models/antelopev2")
+
+
+class Recognizer(StrEnum):
+    """Who tells people apart."""
+
+    dlib = "dlib"
+    arcface = "arcface"
+
+
 evaluate_app = typer.Typer(help="Measure videos.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 @evaluate_app.command()
 def identity(
-    reference: Annotated[Path, typer.Option(help="Photo of the person; its largest face counts.")],
-    video: Annotated[Path, typer.Option(help="Video to judge, whoever made it.")],
+    reference: Annotated[Path, typer.Option(help="Photo of the person.")],
+    video: Annotated[Path, typer.Option(help="Video to judge, whoever made it; its largest face counts.")],
+    face: Annotated[
+        int | None, typer.Option(min=0, help="Which face of the photo, 0 being the largest. Default: 0.")
+    ] = None,
+    recognizer: Annotated[
+        Recognizer, typer.Option(help="The judge: dlib's ResNet, or insightface's ArcFace (not for commercial use).")
+    ] = Recognizer.dlib,
+    arcface_folder: Annotated[
+        Path | None, typer.Option(help=f"Folder of insightface's two models. Default: {ARCFACE_FOLDER}.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure how well VIDEO shows the person in REFERENCE: RS, IFS, FM, faces found, frames verified.
 
-    The judge is dlib's face recogniser (pip install 'fantasyid\\[eval]').
+    The judge is dlib's face recogniser (pip install 'fantasyid\\[eval]') or ArcFace (fantasyid\\[face] and a download).
 
     [bold]Example[/bold]
 
@@ -35,34 +57,37 @@ def identity(
     """
     check_input_file(reference, "photo")
     check_input_file(video, "video")
+    if arcface_folder is not None and recognizer is not Recognizer.arcface:
+        raise InvalidRequestError("--arcface-folder is for --recognizer arcface; give that too, or leave it out.")
     console = Console(stderr=True)
     with stage(console, "Starting"):
         from fantasyid.core.imaging import read_photo
-        from fantasyid.core.video import read_video
+        from fantasyid.core.video import open_video
         from fantasyid.evaluation.identity import Judge
         from fantasyid.evaluation.motion import face_motion
 
     photo = read_photo(reference)
-    frames, fps = read_video(video)
+    film = open_video(video)
     with stage(console, "Looking for the person in every frame"):
-        judge = Judge.builtin()
-        embedding = judge.embed_reference(photo)
-        track = judge.track(frames)
+        judge = Judge.builtin() if recognizer is Recognizer.dlib else Judge.arcface(arcface_folder or ARCFACE_FOLDER)
+        embedding = judge.embed_reference(photo, face)
+        track = judge.track(film.frames())
         scores = judge.score(embedding, track)
-        motion = face_motion(frames, track.faces)
+        motion = face_motion(film.frames(), track.faces)
     if as_json:
         _print_json(
             {
                 "reference": str(reference),
                 "video": str(video),
-                "fps": fps,
+                "recognizer": recognizer.value,
+                "fps": film.fps,
                 **scores.model_dump(),
                 "face_motion": motion,
                 "same_person_distance": judge.recognizer.same_person_distance,
             }
         )
     else:
-        _print_table(scores, motion, judge.recognizer.same_person_distance)
+        _print_table(scores, motion, judge.recognizer.same_person_distance, recognizer)
 
 
 @evaluate_app.command()
@@ -101,17 +126,17 @@ def provenance(
         )
 
 
-def _frames(path: Path) -> "NDArray[np.uint8]":
+def _frames(path: Path) -> "Iterable[NDArray[np.uint8]]":
     """Frames of a video, or a picture as one frame."""
     from fantasyid.core.errors import UnreadablePhotoError, UnreadableVideoError
     from fantasyid.core.imaging import read_photo
-    from fantasyid.core.video import read_video
+    from fantasyid.core.video import open_video
 
     try:
-        return read_video(path)[0]
+        return open_video(path).frames()
     except UnreadableVideoError as no_video:
         try:
-            return read_photo(path)[None]
+            return [read_photo(path)]
         except UnreadablePhotoError as no_picture:
             raise UnreadableVideoError(f"As a video: {no_video} As a picture: {no_picture}") from no_picture
 
@@ -122,7 +147,9 @@ def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2, allow_nan=False))
 
 
-def _print_table(scores: "IdentityScores", motion: float | None, same_person_distance: float) -> None:
+def _print_table(
+    scores: "IdentityScores", motion: float | None, same_person_distance: float, recognizer: Recognizer
+) -> None:
     from rich.table import Table
 
     def number(value: float | None) -> str:
@@ -136,8 +163,12 @@ def _print_table(scores: "IdentityScores", motion: float | None, same_person_dis
         number(scores.verification_rate),
         f"share of all frames within {same_person_distance:g} of the photo; frames without a face count as not",
     )
-    table.add_row("median distance", number(scores.median_distance), "same person about 0.4, others about 0.85")
-    table.add_row("RS", number(scores.reference_similarity), "photo and frames: same person about 0.8, others 0")
+    usual = {
+        Recognizer.dlib: ("same person about 0.4, others about 0.85", "same person about 0.8, others 0"),
+        Recognizer.arcface: ("1 minus the cosine; others about 1", "mean cosine; others about 0"),
+    }[recognizer]
+    table.add_row("median distance", number(scores.median_distance), usual[0])
+    table.add_row("RS", number(scores.reference_similarity), f"photo and frames: {usual[1]}")
     table.add_row("IFS", number(scores.inter_frame_similarity), "consecutive frames; 1 = nothing changes")
     table.add_row("FM", number(motion), "mean optical flow over the face, in face widths per frame")
     Console().print(table)

@@ -16,10 +16,12 @@ from fantasyid.face.align import (
     face_transform,
     five_points,
     portrait_transform,
+    restore_points,
     warp,
     widen_transform,
 )
 from fantasyid.face.ffhq import ffhq_crop
+from fantasyid.face.part import MAX_PART_PIXELS, PhotoPart
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
 
@@ -97,7 +99,7 @@ def prepare_identity(
         crops, reference_image = _ffhq_pictures(photos, landmarks, size)
         face_crop = F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True).to(crops)
     else:
-        reference_image = warp(photos, widen_transform(portrait_transform(landmarks), size), size)
+        reference_image = warp(photos, _portrait_frame(landmarks, preparation), size)
         face_crop = warp(photos, face_transform(landmarks), side)
     return IdentityInputs(reference_image, face_crop, vertices.to(photos), topology_hash)
 
@@ -111,7 +113,7 @@ def read_identity(
     """Read a person from a photo.
 
     Args:
-        photo: A path, a PIL image, or RGB uint8 (H,W,3).
+        photo: Whatever `as_photo` takes, such as a path, a PIL image, or RGB uint8 (H,W,3).
         reader: Finds and reads the face.
         face_index: Which face, counted from 0 by falling size; None takes the largest.
         preparation: What the model's networks want, see `FantasyIDPipeline.identity_preparation`.
@@ -124,14 +126,27 @@ def read_identity(
     """
     pixels = as_photo(photo)
     reading = reader.read(pixels, face_index)
+    landmarks = reading.landmarks[:, :2]
+    # The other style shrinks the photo as a whole; and what is small stays as training rows are, to the last bit.
+    if preparation.style == "portrait" and pixels.shape[0] * pixels.shape[1] > MAX_PART_PIXELS:
+        frames = torch.cat([_portrait_frame(landmarks[None], preparation), face_transform(landmarks[None])])
+        unit = landmarks.new_tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        corners = restore_points(unit.expand(2, -1, -1), frames, 1).flatten(0, 1)
+        part = PhotoPart.around(pixels, corners, 0.05)
+        pixels, landmarks = part.pixels, part.from_photo(landmarks)
     inputs = prepare_identity(
         to_tensor(pixels),
-        reading.landmarks[None, :, :2],
+        landmarks[None],
         reading.head.vertices[None],
         reading.head.topology_hash,
         preparation,
     )
     return inputs, reading
+
+
+def _portrait_frame(landmarks: Tensor, preparation: IdentityPreparation) -> Tensor:
+    """Affine (B,2,3) of the reference picture."""
+    return widen_transform(portrait_transform(landmarks), preparation.reference_size)
 
 
 def _ffhq_pictures(photos: Tensor, landmarks: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,10 @@ class ExtremeProfileError(FantasyIDError):
     """The chosen face is turned too far from the camera."""
 
 
+class IncompleteFaceError(FantasyIDError):
+    """The photo ends inside the chosen face."""
+
+
 class UnreadableVideoError(FantasyIDError):
     """The file is missing, damaged, or not a video."""
 

@@ -4,20 +4,23 @@ The judge is a face recogniser that had no part in training. With dlib's ResNet,
 (median) and of two people 0.85; 98.9 % and 0.45 % lie under 0.6, so that is "verified". Its raw cosines have
 little range (0.97 against 0.83), because all its embeddings point roughly one way. RS and IFS are therefore cosines of
 centred embeddings: the mean embedding over people (`judge_centre.json`) is subtracted first, which gives about 0.8 for
-one person and 0 for two. They are not comparable with the paper's ArcFace numbers.
+one person and 0 for two. They are not comparable with the paper's ArcFace numbers; `Judge.arcface` gives those.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fantasyid.core.errors import NoFaceError
 from fantasyid.face.detect import DlibFaceDetector
+from fantasyid.face.insightface import ArcFaceRecognizer, InsightFaceDetector, models_in_folder
 from fantasyid.face.interface import FaceDetector, FaceRecognizer
+from fantasyid.face.reader import choose_face
 from fantasyid.face.recognize import DlibRecognizer
 from fantasyid.face.types import DetectedFace
 
@@ -58,7 +61,7 @@ class Judge:
     Args:
         detector: Must find faces as small as the frames hold them: about 70 px at 128x128.
         recognizer: Had no part in training.
-        centre: (D,) mean of its embeddings over people.
+        centre: (D,) mean of its embeddings over people; (1,) of 0 where they have none.
     """
 
     detector: FaceDetector
@@ -75,35 +78,58 @@ class Judge:
         text = (files("fantasyid.evaluation") / "judge_centre.json").read_text(encoding="utf-8")
         return cls(DlibFaceDetector(), DlibRecognizer(), np.array(json.loads(text)["centre"], dtype=np.float32))
 
-    def embed_reference(self, photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Embed the largest face of a photo.
+    @classmethod
+    def arcface(cls, folder: Path) -> "Judge":
+        """insightface's detector and ArcFace, whose cosines need no centring.
+
+        Args:
+            folder: Where the two models of a pack are, see `fantasyid.face.insightface.PACKS`.
+
+        Raises:
+            MissingBackendError: onnxruntime is not installed.
+            MissingWeightsError: The models are not there.
+            CorruptWeightsError: They are damaged.
+        """
+        detector, recognizer = models_in_folder(folder)
+        return cls(InsightFaceDetector(detector), ArcFaceRecognizer(recognizer), np.zeros(1, np.float32))
+
+    def embed_reference(self, photo: NDArray[np.uint8], face_index: int | None = None) -> NDArray[np.float32]:
+        """Embed a face of a photo, whichever way up the photo lies.
 
         Args:
             photo: RGB (H,W,3).
+            face_index: Which face, counted from 0 by falling size; None takes the largest.
 
         Returns:
             (D,) embedding.
 
         Raises:
             NoFaceError: There is no face in it.
+            FaceChoiceError: There is no face of that number.
         """
-        (embedding,) = self.track(photo[None]).embeddings
-        if embedding is None:
-            raise NoFaceError("No face was found in the reference photo; use one that shows the person from the front.")
-        return embedding
+        faces = self.detector.detect(photo)
+        face = faces[choose_face(faces, face_index, photo)]
+        # Detectors take some faces that are upside down for upright ones (dlib's 8 of 100), but score the truth higher.
+        turned = np.ascontiguousarray(photo[::-1, ::-1])
+        for other in self.detector.detect(turned):
+            upright = abs(other.tilt_deg) < 90 and abs(face.tilt_deg) < 90
+            if upright and other.score > face.score and _is_turned_place(face, other, photo.shape):
+                return self.recognizer.embed(turned, other)
+        return self.recognizer.embed(photo, face)
 
-    def track(self, frames: NDArray[np.uint8]) -> FaceTrack:
+    def track(self, frames: Iterable[NDArray[np.uint8]]) -> FaceTrack:
         """Find and embed the largest face of every frame.
 
         Args:
-            frames: RGB (T,H,W,3).
+            frames: RGB (H,W,3) each; held one at a time.
         """
-        faces = tuple(next(iter(self.detector.detect(frame)), None) for frame in frames)
-        embeddings = tuple(
-            None if face is None else self.recognizer.embed(frame, face)
-            for frame, face in zip(frames, faces, strict=True)
-        )
-        return FaceTrack(faces, embeddings)
+        faces: list[DetectedFace | None] = []
+        embeddings: list[NDArray[np.float32] | None] = []
+        for frame in frames:
+            face = next(iter(self.detector.detect(frame)), None)
+            faces.append(face)
+            embeddings.append(None if face is None else self.recognizer.embed(frame, face))
+        return FaceTrack(tuple(faces), tuple(embeddings))
 
     def score(self, reference: NDArray[np.float32], track: FaceTrack) -> IdentityScores:
         """Compare a video's faces with a photo's.
@@ -135,3 +161,12 @@ class Judge:
     def _similarity(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
         a, b = a - self.centre, b - self.centre
         return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _is_turned_place(face: DetectedFace, other: DetectedFace, shape: tuple[int, ...]) -> bool:
+    """Whether a face of the photo upside down is where a face of the photo is, to half a face."""
+    x0, y0, x1, y1 = face.box
+    other_x0, other_y0, other_x1, other_y1 = other.box
+    far_x = abs(x0 + x1 - 2 * shape[1] + other_x0 + other_x1) / 2
+    far_y = abs(y0 + y1 - 2 * shape[0] + other_y0 + other_y1) / 2
+    return max(far_x, far_y) < (x1 - x0) / 2

@@ -1,7 +1,8 @@
 """How much and how a face moves: FM (paper section 4.1), and measures of what a prompt asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ class ActionMeasures:
     mouth_opening: float
 
 
-def face_motion(frames: NDArray[np.uint8], faces: Sequence[DetectedFace | None]) -> float | None:
+def face_motion(frames: Iterable[NDArray[np.uint8]], faces: Sequence[DetectedFace | None]) -> float | None:
     """FM: mean length of the dense optical flow over the face, in face widths per frame (paper section 4.1).
 
     The paper gives no unit; face widths make frame sizes comparable (frame rates must still agree). All frames are
@@ -39,7 +40,7 @@ def face_motion(frames: NDArray[np.uint8], faces: Sequence[DetectedFace | None])
     averaged over the face's box in the earlier one. Pairs without a face in the earlier frame do not count.
 
     Args:
-        frames: RGB (T,H,W,3).
+        frames: T of RGB (H,W,3), all of one size; two are held at a time.
         faces: The face in each of the T frames, or None.
 
     Returns:
@@ -50,12 +51,12 @@ def face_motion(frames: NDArray[np.uint8], faces: Sequence[DetectedFace | None])
         return None
     scale = _FLOW_FACE_WIDTH / float(np.median(widths))
     mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    grey = [
+    grey = (
         cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), None, fx=scale, fy=scale, interpolation=mode)
         for frame in frames
-    ]
+    )
     lengths = []
-    for earlier, later, face in zip(grey[:-1], grey[1:], faces[:-1], strict=True):
+    for (earlier, later), face in zip(pairwise(grey), faces[:-1], strict=True):
         if face is None:
             continue
         start = np.zeros((*earlier.shape, 2), np.float32)

@@ -7,6 +7,7 @@ not work it goes on with another one. The models are licensed for non-commercial
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,6 +92,30 @@ def model_file(model: str | Path, part: Part, root: Path = DEFAULT_ROOT) -> Path
         f"{folder / name} is missing; download {model} ({pack.size_mb} MB) by the links of insightface's model zoo, "
         f"https://github.com/deepinsight/insightface/tree/master/python-package#model-zoo, and unpack it there "
         f"({MODEL_LICENCE})."
+    )
+
+
+def models_in_folder(folder: Path) -> tuple[Path, Path]:
+    """Find the detector and the recogniser of one pack.
+
+    Args:
+        folder: Where they lie, or in a folder of the same name in it, as antelopev2's archive unpacks.
+
+    Returns:
+        Paths of the two.
+
+    Raises:
+        MissingWeightsError: No pack has both its files there.
+    """
+    folder = folder.expanduser()
+    for pack, place in product(PACKS.values(), (folder, folder / folder.name)):
+        detector, recognizer = place / pack.detector, place / pack.recognizer
+        if detector.is_file() and recognizer.is_file():
+            return detector, recognizer
+    pairs = " or ".join(f"{pack.detector} with {pack.recognizer}" for pack in PACKS.values())
+    raise MissingWeightsError(
+        f"The folder {folder} does not hold {pairs}; download a pack by the links of insightface's model zoo, "
+        f"https://github.com/deepinsight/insightface/tree/master/python-package#model-zoo ({MODEL_LICENCE})."
     )
 
 

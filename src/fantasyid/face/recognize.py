@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +12,8 @@ from fantasyid.face.types import DetectedFace
 
 PACKAGE = "face_recognition_models"
 _SHAPE_FILE = "shape_predictor_5_face_landmarks.dat"
+# The network sees 1.5 times the distance of the outer eye corners on every side of them: well within this many boxes.
+_PATCH_SCALE = 3.0
 _RESNET_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 
 
@@ -63,16 +66,32 @@ class DlibRecognizer:
 
         Args:
             photo: RGB (H,W,3).
-            face: A face in it, as `DlibFaceDetector` gives it: the shape predictor was trained on such boxes.
+            face: A face in it, as `DlibFaceDetector` gives it: the shape predictor was trained on such boxes, and on
+                faces tilted by less than 35 degrees, so one with a tilt is first turned upright.
 
         Returns:
             (128,) embedding.
         """
-        left, top, right, bottom = (round(edge) for edge in face.box)
-        pixels = np.ascontiguousarray(photo)
+        pixels, box = (photo, face.box) if face.tilt_deg == 0 else _turned_upright(photo, face)
+        left, top, right, bottom = (round(edge) for edge in box)
+        pixels = np.ascontiguousarray(pixels)
         shape = self._find_shape(pixels, self._dlib.rectangle(left, top, right - 1, bottom - 1))
         return np.array(self._network.compute_face_descriptor(pixels, shape), dtype=np.float32)
 
     def distance(self, first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
         """Euclidean distance of two embeddings."""
         return float(np.linalg.norm(first - second))
+
+
+def _turned_upright(
+    photo: NDArray[np.uint8], face: DetectedFace
+) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+    """The surroundings of a face, turned by its tilt, and its box in them."""
+    x0, y0, x1, y1 = face.box
+    width, height = x1 - x0, y1 - y0
+    half = _PATCH_SCALE * max(width, height) / 2
+    turn = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), -face.tilt_deg, 1.0)
+    turn[:, 2] += np.array([half - (x0 + x1) / 2, half - (y0 + y1) / 2])
+    patch = cv2.warpAffine(photo, turn, (round(2 * half), round(2 * half)), borderMode=cv2.BORDER_REPLICATE)
+    box = (half - width / 2, half - height / 2, half + width / 2, half + height / 2)
+    return np.asarray(patch, np.uint8), box

@@ -9,11 +9,15 @@ from torch import Tensor
 
 from fantasyid.core.imaging import to_tensor
 from fantasyid.face.align import READER_SIZE, reader_transform, tilt_deg, warp
+from fantasyid.face.part import PhotoPart
 from fantasyid.face.types import HeadPose, ReconstructedHead
 from fantasyid.geometry.fitting import placement_error_cm
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import rotation_matrix
 from fantasyid.models.face_reader import FaceReaderModel
+
+# The crop sees 0.8 sides beyond the landmarks where the face is turned by 45 degrees.
+SEEN_AROUND_FACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,9 @@ class BuiltinReconstructor:
         Returns:
             Neutral vertices, and the pose and expression that were taken out.
         """
-        affine = reader_transform(landmarks[None, :, :2])
-        crop = warp(to_tensor(photo), affine, READER_SIZE).to(self._model.device, self._model.dtype)
+        part = PhotoPart.around(photo, landmarks[:, :2], SEEN_AROUND_FACE)
+        affine = reader_transform(part.from_photo(landmarks[None, :, :2]))
+        crop = warp(to_tensor(part.pixels), affine, READER_SIZE).to(self._model.device, self._model.dtype)
         reading = self._model(torch.cat([crop, crop.flip(-1)]))
         identity = reading.identity.float().cpu()
         identity = (identity[0] + self._mirror.identity * identity[1]) / 2

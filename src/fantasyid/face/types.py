@@ -69,8 +69,8 @@ class FaceReading:
     """All that is read of one person's face in a photo.
 
     Attributes:
-        faces: Every face found, largest first.
-        face_index: Which of them was read.
+        faces: Every face the detector found, largest first.
+        face_index: Which of them was read; no other was confirmed.
         landmarks: (478,3) pixels, MediaPipe-478 topology, z scaled like x, smaller = nearer.
         confidence: How surely the picture shows a face there, in [0, 1].
         head: The person's head in 3D.

@@ -158,3 +158,13 @@ def test_training_machines_without_dlib_av_rich_and_typer_can_import_it() -> Non
     missing = "import sys; sys.modules.update(dict.fromkeys(['dlib', 'av', 'rich', 'typer']))"
     code = f"{missing}; import fantasyid.conditioning.identity"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_large_photo_is_cut_before_it_becomes_a_tensor(reader: FaceReader) -> None:
+    large = np.full((4000, 5000, 3), 90, np.uint8)
+    large[3700:, 4700:] = portrait()
+    inputs, reading = read_identity(large, reader)
+    whole = prepare_identity(to_tensor(large), reading.landmarks[None, :, :2], inputs.vertices, "hash")
+    # Whole pixels and coordinates of a few thousand leave float32 three digits of a pixel.
+    assert (inputs.face_crop - whole.face_crop).abs().max() < 1e-2
+    assert (inputs.reference_image - whole.reference_image).abs().max() < 1e-2

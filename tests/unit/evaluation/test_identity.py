@@ -11,10 +11,17 @@ from skimage.data import astronaut
 from typer.testing import CliRunner
 
 from fantasyid.cli.evaluate import evaluate_app
-from fantasyid.core.errors import NoFaceError, UnreadableVideoError
+from fantasyid.core.errors import (
+    FaceChoiceError,
+    InvalidRequestError,
+    MissingWeightsError,
+    NoFaceError,
+    UnreadableVideoError,
+)
 from fantasyid.core.provenance import add_mark
 from fantasyid.core.video import read_video, write_video
 from fantasyid.evaluation.identity import IdentityScores, Judge
+from tests.unit.face.onnx_models import save_arcface, save_scrfd
 
 PHOTO = astronaut()
 SMALL = cv2.resize(PHOTO[20:220, 130:330], (128, 128), interpolation=cv2.INTER_AREA)
@@ -81,6 +88,31 @@ def test_largest_face_counts(judge: Judge, reference: np.ndarray) -> None:
     assert len(judge.detector.detect(group)) == 2
 
 
+@pytest.mark.parametrize("quarters", range(4))
+def test_reference_that_lies_on_its_side(judge: Judge, reference: np.ndarray, quarters: int) -> None:
+    turned = judge.embed_reference(np.ascontiguousarray(np.rot90(PHOTO[:300, 80:380], quarters)))
+    assert judge.recognizer.distance(turned, reference) < 0.3
+    assert judge.score(turned, judge.track(SMALL[None])).verification_rate == 1
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_video_that_lies_on_its_side(judge: Judge, reference: np.ndarray, quarters: int) -> None:
+    larger = cv2.resize(PHOTO[:300, 80:380], (256, 256), interpolation=cv2.INTER_AREA)
+    track = judge.track(np.ascontiguousarray(np.rot90(larger, quarters))[None])
+    assert judge.score(reference, track).verification_rate == 1
+
+
+def test_another_face_of_the_reference_can_be_chosen(judge: Judge, reference: np.ndarray) -> None:
+    group = np.zeros((300, 540, 3), np.uint8)
+    group[:, :300] = PHOTO[:300, 80:380]
+    group[:240, 300:] = cv2.resize(PHOTO[:300, 80:380], (240, 240))
+    first, second = (judge.embed_reference(group, index) for index in (0, 1))
+    assert np.array_equal(first, judge.embed_reference(group))
+    assert not np.array_equal(first, second)
+    with pytest.raises(FaceChoiceError, match=r"no face 2 .* there are 2 faces: choose 0 to 1"):
+        judge.embed_reference(group, 2)
+
+
 def test_photo_without_a_face(judge: Judge) -> None:
     with pytest.raises(NoFaceError):
         judge.embed_reference(NOISE[0])
@@ -123,6 +155,36 @@ def test_command_prints_a_table(files: tuple[Path, Path]) -> None:
     assert result.exit_code == 0, result.output
     for word in ("face found", "0.500", "2 of 4 frames", "verified", "RS", "IFS", "FM"):
         assert word in result.stdout
+
+
+def test_command_takes_the_face_and_the_judge_asked_for(files: tuple[Path, Path], tmp_path: Path) -> None:
+    command = ["identity", "--reference", str(files[0]), "--video", str(files[1])]
+    assert isinstance(CliRunner().invoke(evaluate_app, [*command, "--face", "1"]).exception, FaceChoiceError)
+    arcface = [*command, "--recognizer", "arcface", "--arcface-folder", str(tmp_path)]
+    missing = CliRunner().invoke(evaluate_app, arcface).exception
+    assert isinstance(missing, MissingWeightsError)
+    assert "scrfd_10g_bnkps.onnx with glintr100.onnx or det_10g.onnx with w600k_r50.onnx" in str(missing)
+    useless = CliRunner().invoke(evaluate_app, [*command, "--arcface-folder", str(tmp_path)]).exception
+    assert isinstance(useless, InvalidRequestError)
+
+
+def test_arcface_judges_when_its_models_are_there(tmp_path: Path) -> None:
+    """With models of the same form that take what is red for a face and embed its mean colours."""
+    save_scrfd(tmp_path / "pack" / "pack" / "det_10g.onnx")
+    save_arcface(tmp_path / "pack" / "pack" / "w600k_r50.onnx")
+    frame = np.zeros((128, 128, 3), np.uint8)
+    frame[32:96, 32:96] = (255, 0, 0)
+    Image.fromarray(frame).save(tmp_path / "photo.png")
+    write_video(tmp_path / "video.mp4", np.stack([frame, frame, frame * 0]), 8)
+    command = ["identity", "--reference", str(tmp_path / "photo.png"), "--video", str(tmp_path / "video.mp4"), "--json"]
+    arcface = ["--recognizer", "arcface", "--arcface-folder", str(tmp_path / "pack")]
+    result = CliRunner().invoke(evaluate_app, [*command, *arcface])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert content["recognizer"] == "arcface"
+    assert content["frames_without_face"] == 1
+    assert content["reference_similarity"] == pytest.approx(1, abs=0.05)
+    assert content["verification_rate"] == pytest.approx(2 / 3)
 
 
 def test_command_refuses_what_is_not_a_video(files: tuple[Path, Path]) -> None:

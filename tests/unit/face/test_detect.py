@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -110,3 +113,18 @@ def test_photo_is_not_modified(detector: DlibFaceDetector) -> None:
     photo = portrait()
     photo.setflags(write=False)
     assert detector.detect(photo) == detector.detect(photo)
+
+
+@pytest.mark.parametrize("shape", [(8, 30_000, 3), (30_000, 3, 3)])
+def test_strips_are_not_blown_up_to_turn_them(detector: DlibFaceDetector, shape: tuple[int, int, int]) -> None:
+    """Turned by 20 degrees, 30000x8 fill 28000x10000; a subprocess, because memory once used is counted for good."""
+    script = (
+        "import resource, sys, numpy as np\n"
+        "from fantasyid.face.detect import DlibFaceDetector\n"
+        "detector = DlibFaceDetector()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"assert detector.detect(np.random.default_rng(0).integers(0, 256, {shape}, np.uint8)) == ()\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400

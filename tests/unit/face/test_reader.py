@@ -14,12 +14,14 @@ from fantasyid.core.errors import (
     FaceChoiceError,
     FaceTooSmallError,
     FantasyIDError,
+    IncompleteFaceError,
     NoFaceError,
     UnreadablePhotoError,
 )
 from fantasyid.face.reader import FaceReader
-from fantasyid.face.types import FaceReading, HeadPose, ReconstructedHead
+from fantasyid.face.types import DetectedFace, FaceReading, HeadPose, ReconstructedHead
 from fantasyid.geometry.head_model import HeadModel
+from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from tests.unit.face.faces import PORTRAIT_BOX, average_face_model, head_landmarks, portrait, resized
 
 
@@ -177,6 +179,77 @@ def test_what_the_network_does_not_take_for_a_face_is_none(head: HeadModel, conf
     for face_index in (None, 0):
         with pytest.raises(NoFaceError, match=r"300x300 pixels\); use one"):
             reader.read(portrait(), face_index)
+
+
+def test_only_the_chosen_face_is_read(head: HeadModel) -> None:
+    """A group's photo costs what one face costs."""
+    network = average_face_model(head_landmarks(head))
+    crops: list[int] = []
+    network.register_forward_hook(lambda module, inputs, output: crops.append(len(inputs[0])))
+    reader = FaceReader(network)
+    costs = []
+    for photo, face_index in ((portrait(), None), (two_faces(), None), (two_faces(), 1)):
+        crops.clear()
+        reader.read(photo, face_index)
+        costs.append(sum(crops))
+    assert costs[0] == costs[1] == costs[2]
+
+
+class Boxes:
+    """A detector that finds faces where it is told."""
+
+    def __init__(self, *boxes: tuple[float, float, float, float]) -> None:
+        self.faces = tuple(DetectedFace(box, 1.0) for box in boxes)
+
+    def detect(self, photo: np.ndarray) -> tuple[DetectedFace, ...]:
+        return self.faces
+
+
+def test_the_largest_face_that_the_network_confirms_is_read() -> None:
+    photo = np.full((300, 900, 3), 128, np.uint8)
+    photo[:, 600:] = portrait()
+    wall, face = (100.0, 60.0, 300.0, 260.0), (697.0, 77.0, 787.0, 167.0)
+    reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), Boxes(wall, face))
+    assert reader.read(photo).face_index == 1
+    assert reader.read(photo, 1).face_index == 1
+    with pytest.raises(NoFaceError, match="found as face 0 of the photo is none on a closer look"):
+        reader.read(photo, 0)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_photo_that_ends_inside_the_face_is_refused(reader: FaceReader, quarters: int) -> None:
+    # The average face's landmarks span 71 to 173 pixels of the portrait's height.
+    cut = np.ascontiguousarray(np.rot90(portrait()[:158], quarters))
+    edge = ("lower", "right", "upper", "left")[quarters]
+    with pytest.raises(IncompleteFaceError, match=rf"1\d% of it lie beyond the {edge} edge; use a photo that shows"):
+        reader.read(cut)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "edges"),
+    [
+        (slice(0, 300), slice(0, 300), None),
+        (slice(66, 300), slice(0, 300), "upper edge"),
+        (slice(66, 180), slice(90, 300), "left and upper and lower edge"),
+    ],
+)
+def test_photo_that_ends_close_around_the_face_is_warned_of(
+    reader: FaceReader, rows: slice, columns: slice, edges: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader.read(np.ascontiguousarray(portrait()[rows, columns]))
+    if edges is None:
+        assert caplog.text == ""
+    else:
+        assert f"ends close to the face at the {edges};" in caplog.text
+
+
+def test_face_of_a_large_photo_is_read_as_in_a_small_one(reader: FaceReader) -> None:
+    large = np.full((1200, 1600, 3), 90, np.uint8)
+    large[700:1000, 900:1200] = portrait()
+    here, there = reader.read(portrait()), reader.read(large)
+    moved = there.landmarks - torch.tensor([900.0, 700.0, 0.0])
+    assert (moved - here.landmarks).abs().max() < 12
+    assert (there.head.vertices - here.head.vertices).norm(dim=1).max() < 1e-4
 
 
 def test_grey_cmyk_and_16_bit_photos(reader: FaceReader, tmp_path: Path) -> None:
