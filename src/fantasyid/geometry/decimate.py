@@ -7,7 +7,6 @@ triangle of its own connected component: an eye is never interpolated from a lid
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.npz_files import read_npz
 from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.spirals import spiral_indices
 from fantasyid.geometry.topology import IntArray, MeshTopology
@@ -89,9 +89,9 @@ class MeshHierarchy:
                 "python -m fantasyid.geometry.build_head_model --out head_model.npz"
             )
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                hierarchy, hashes = cls._from_arrays(dict(archive)), archive["topology_hashes"].tolist()
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_npz(path)
+            hierarchy, hashes = cls._from_arrays(arrays), arrays["topology_hashes"].tolist()
+        except (ValueError, KeyError) as error:
             raise CorruptWeightsError(f"{path} is not a mesh hierarchy ({error}); reinstall fantasyid") from error
         if [topology.hash for topology in hierarchy.topologies] != hashes:
             raise CorruptWeightsError(f"{path}: a level does not have the topology hash it states; reinstall fantasyid")
