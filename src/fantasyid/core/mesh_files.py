@@ -13,9 +13,11 @@ from fantasyid.core.errors import InvalidRequestError, UnreadableMeshError
 MESH_SUFFIXES = (".ply", ".obj")
 _OBJ_DECIMALS = 16  # float32 to the last bit for coordinates above 1e-7
 
-# What trimesh raises on damaged, cut and foreign files.
+# What trimesh raises on damaged, cut and foreign files, found by damaging some (tests/fuzz).
 _DAMAGED = (
     ValueError,
+    SyntaxError,
+    NameError,
     KeyError,
     IndexError,
     TypeError,

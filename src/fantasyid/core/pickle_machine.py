@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-MAX_OPCODES = 1_000_000
+MAX_OPCODES = 500_000
 """A FLAME file has some hundreds, a checkpoint of 1,000 tensors some 40,000."""
 MAX_DEPTH = 64
 """Containers inside of containers, for those who walk through what was read."""

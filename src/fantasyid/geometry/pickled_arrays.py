@@ -132,6 +132,8 @@ class PickledMatrix(PickledObject):
         for name, array, kinds in (("data", data, "biuf"), ("indices", indices, "iu"), ("indptr", indptr, "iu")):
             if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in kinds:
                 raise PickleError(f"it has a sparse matrix whose {name} are no array of numbers")
+        if data.dtype == np.float16:
+            raise PickleError("it has a sparse matrix in half precision, which scipy does not compute with")
         shape = _sizes(self.attribute("_shape"), budget.limit)
         if len(shape) != 2:
             raise PickleError(f"it has a sparse matrix of shape {shape}")

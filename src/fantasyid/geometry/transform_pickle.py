@@ -143,6 +143,8 @@ def _problem(
         if not isinstance(level, np.ndarray) or level.ndim != 2 or level.shape[1] != 3:
             return f"{'vertices' if number < len(vertices) else 'face'} of a level are no array of shape (N, 3)"
     counts = [len(level) for level in vertices]
+    if any(level.dtype.kind != "f" or not np.isfinite(level).all() for level in vertices):
+        return "vertices of a level are no finite numbers"
     for level, count in zip(triangles, counts, strict=True):
         if level.dtype.kind not in "iu" or not level.size or level.min() < 0 or level.max() >= count:
             return f"face does not index the {count} vertices of its level"
@@ -150,6 +152,8 @@ def _problem(
         for name, matrix, shape in (("down", down[step], (coarse, fine)), ("up", up[step], (fine, coarse))):
             if not isinstance(matrix, csr_matrix) or matrix.shape != shape:
                 return f"{name}_transform {step} is no sparse matrix of shape {shape}"
+            if not np.isfinite(matrix.data).all():
+                return f"{name}_transform {step} has weights that are not finite"
     return None
 
 
