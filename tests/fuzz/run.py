@@ -116,9 +116,9 @@ def main() -> int:
             slowest, largest = max(slowest, outcome.seconds), max(largest, outcome.peak_gib)
             if outcome.is_failure:
                 failures += 1
-                print(f"  {outcome}", flush=True)
+                print(f"  {outcome}", flush=True)  # noqa: T201
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        print(f"{name}: {counts}; slowest {slowest:.2f} s, peak {largest:.2f} GiB", flush=True)
+        print(f"{name}: {counts}; slowest {slowest:.2f} s, peak {largest:.2f} GiB", flush=True)  # noqa: T201
     return int(failures > 0)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 _MAX_EXPANSION = 100
 """Compressed arrays of meshes are 2 to 10 times as large as their archive; deflate could make 1,000 times of it."""
-_ROOM = 2**24
+_ROOM = 2**23
 _KINDS = "biufU"
 
 _DAMAGED = (

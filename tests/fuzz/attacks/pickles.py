@@ -157,9 +157,9 @@ PICKLE_ATTACKS: dict[str, Callable[[], bytes]] = {
     "integer-of-a-megabyte": lambda: _pickle(b"\x8b" + struct.pack("<i", 900_000) + b"\x7f" * 900_000),
     "integer-of-a-million-digits": lambda: b"L" + b"9" * 900_000 + b"L\n.",
     "keys-with-one-hash": lambda: _pickle(b"}(", *[_number(k * (2**61 - 1)) + b"N" for k in range(50_000)], b"u"),
-    "a-million-sets": lambda: b"\x8f" * 990_000,
-    "a-million-dictionaries": lambda: b"(" + b"}K\x01K\x01s" * 150_000 + b"lR.",
-    "a-million-marks": lambda: b"(" * 990_000,
+    "half-a-million-sets": lambda: b"\x8f" * 510_000,
+    "many-dictionaries": lambda: b"(" + b"}K\x01K\x01s" * 50_000 + b"lR.",
+    "many-marks": lambda: b"(" * 200_000,
     # Sharing and depth.
     "laughing-lists": lambda: _laughs(b"](NNe", b"](h\x00h\x00e").replace(b"h\x00h\x00", b"NN"),
     "laughing-tuples": lambda: _pickle(b"K\x01", b"2\x86" * 60),
@@ -175,11 +175,11 @@ PICKLE_ATTACKS: dict[str, Callable[[], bytes]] = {
     "selection-of-itself": lambda: _pickle(
         _name("chumpy.reordering", "Select"), b")\x81q\x00}(", _text("a"), b"h\x00", _text("idxs"), b"h\x00ub"
     ),
-    "a-million-lists-deep": lambda: _pickle(b"]" * 490_000, b"a" * 489_999),
-    "a-million-tuples-deep": lambda: _pickle(b")", b"\x85" * 900_000),
-    "tuples-deep-as-a-key": lambda: _pickle(b"})", b"\x85" * 900_000, b"Ns"),
-    "tuples-deep-in-a-set": lambda: _pickle(b"\x8f()", b"\x85" * 900_000, b"\x90"),
-    "chumpy-deep": lambda: _pickle(b"N", (b"q\x000" + _name("chumpy.ch", "Ch") + b")\x81}U\x01xh\x00sb") * 20_000),
+    "lists-deep": lambda: _pickle(b"]" * 100_000, b"a" * 99_999),
+    "tuples-deep": lambda: _pickle(b")", b"\x85" * 200_000),
+    "tuples-deep-as-a-key": lambda: _pickle(b"})", b"\x85" * 200_000, b"Ns"),
+    "tuples-deep-in-a-set": lambda: _pickle(b"\x8f()", b"\x85" * 200_000, b"\x90"),
+    "chumpy-deep": lambda: _pickle(b"N", (b"q\x000" + _name("chumpy.ch", "Ch") + b")\x81}U\x01xh\x00sb") * 10_000),
     "arrays-over-one-content": lambda: _shared(3_000, _array(_shape(400_000), _dtype("u1"), b"h\xc8"), 400_000),
     "bytes-encoded-again-and-again": lambda: _pickle(
         _text("a" * 400_000),
