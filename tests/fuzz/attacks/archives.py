@@ -88,7 +88,7 @@ TORCH_ATTACKS: dict[str, Callable[[], bytes]] = {
     "state-of-a-tensor": lambda: _archive(_program(_WHOLE + b"(" + _STORAGE % b"K\x04" + b"K\x00)K\x01tb")),
     "parameter-of-a-number": lambda: _archive(_program(b"ctorch._utils\n_rebuild_parameter\n(K\x01\x89}tR")),
     "sparse": lambda: _archive(_program(b"ctorch._utils\n_rebuild_sparse_tensor\n)R")),
-    "compressed": lambda: _archive(_program(b"}"), bytes(10**9 // 2), zipfile.ZIP_DEFLATED),
+    "compressed": lambda: _archive(_program(b"}"), bytes(10**8), zipfile.ZIP_DEFLATED),
     "overlapping-parts": _overlapping,
     "storage-outside-of-its-folder": lambda: _archive(
         _program(_WHOLE.replace(b"X\x01\x00\x00\x000", b"X\x05\x00\x00\x00../.."))
@@ -123,7 +123,7 @@ def _objects() -> bytes:
 
 
 NPZ_ATTACKS: dict[str, Callable[[], bytes]] = {
-    "a-gigabyte-of-zeros": lambda: _npz(v_template=bytes(10**9)),
+    "200-megabytes-of-zeros": lambda: _npz(v_template=bytes(2 * 10**8)),
     "header-of-a-petabyte": lambda: _npz(f=_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10**14,), }")),
     "header-with-a-shape-of-a-petabyte": lambda: _npz(
         f=_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (140737488355328,), }")
