@@ -157,7 +157,7 @@ PICKLE_ATTACKS: dict[str, Callable[[], bytes]] = {
     "integer-of-a-megabyte": lambda: _pickle(b"\x8b" + struct.pack("<i", 900_000) + b"\x7f" * 900_000),
     "integer-of-a-million-digits": lambda: b"L" + b"9" * 900_000 + b"L\n.",
     "keys-with-one-hash": lambda: _pickle(b"}(", *[_number(k * (2**61 - 1)) + b"N" for k in range(50_000)], b"u"),
-    "half-a-million-sets": lambda: b"\x8f" * 510_000,
+    "half-a-million-sets": lambda: b"\x8f" * 510_000 + _STOP,
     "many-dictionaries": lambda: b"(" + b"}K\x01K\x01s" * 50_000 + b"lR.",
     "many-marks": lambda: b"(" * 200_000,
     # Sharing and depth.
@@ -201,9 +201,11 @@ PICKLE_ATTACKS: dict[str, Callable[[], bytes]] = {
     "matrices-over-one-content": lambda: _pickle(
         _array(_shape(100_000), _dtype("f4"), _bytes(bytes(400_000))),
         b"q\xc80",
-        _array(_shape(100_001), _dtype("i4"), _bytes(bytes(400_004))),
-        b"q\xc90](",
-        _matrix("csr", _shape(100_000, 100_000), b"h\xc8", b"h\xc9", b"h\xc9") * 500,
+        _array(_shape(100_001), _dtype("i1"), _bytes(bytes(100_001))),
+        b"q\xc90",
+        _array(_shape(100_000), _dtype("i1"), _bytes(bytes(100_000))),
+        b"q\xca0](",
+        _matrix("csr", _shape(100_000, 100_000), b"h\xc8", b"h\xca", b"h\xc9") * 500,
         b"e",
     ),
     # What points outside.
