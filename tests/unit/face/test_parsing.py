@@ -39,7 +39,7 @@ def test_ears_neck_clothes_and_hats_are_no_face() -> None:
 def test_published_file_is_read(tmp_path: Path) -> None:
     shapes = published_shapes()
     path = tmp_path / "parsing_bisenet.pth"
-    torch.save({key: torch.ones(()).expand(shape) for key, shape in shapes.items()}, path)
+    torch.save({key: torch.ones(torch.Size(shape)) for key, shape in shapes.items()}, path)
     crops = noise(1, 3, 32, 32)
     assert BiSeNetParser.load(path).is_face(crops).shape == (1, 1, 32, 32)
 
