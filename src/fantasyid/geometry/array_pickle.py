@@ -20,7 +20,7 @@ from fantasyid.geometry.pickled_arrays import (
     array_makers,
 )
 
-_UNFOLDING = 4  # Text to bytes, bytes to an array, a selection of it, a sparse matrix by rows: each at most once.
+_UNFOLDING = 8  # Text to bytes, bytes to an array, a selection of it, a sparse matrix with long indices, by rows.
 _ROOM = 2**16
 
 

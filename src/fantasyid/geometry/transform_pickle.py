@@ -20,6 +20,7 @@ from fantasyid.geometry.decimate import MeshHierarchy, WeightArray, closest_poin
 from fantasyid.geometry.spirals import spiral_indices
 from fantasyid.geometry.topology import IntArray, MeshTopology
 
+_FARTHEST = 1e9  # In no unit is a head larger, and squares of distances stay numbers.
 _REMEDY = "take assets/transform.pkl of a release that has one, such as FantasyID's, or make one with COMA's tools"
 
 
@@ -143,11 +144,15 @@ def _problem(
         if not isinstance(level, np.ndarray) or level.ndim != 2 or level.shape[1] != 3:
             return f"{'vertices' if number < len(vertices) else 'face'} of a level are no array of shape (N, 3)"
     counts = [len(level) for level in vertices]
-    if any(level.dtype.kind != "f" or not np.isfinite(level).all() for level in vertices):
-        return "vertices of a level are no finite numbers"
+    if any(level.dtype.kind != "f" or not (np.abs(level) <= _FARTHEST).all() for level in vertices):
+        return f"vertices of a level are no numbers up to {_FARTHEST:g}"
     for level, count in zip(triangles, counts, strict=True):
         if level.dtype.kind not in "iu" or not level.size or level.min() < 0 or level.max() >= count:
             return f"face does not index the {count} vertices of its level"
+        try:
+            MeshTopology(level, count)
+        except ValueError as error:
+            return f"face is no mesh ({error})"
     for step, (fine, coarse) in enumerate(pairwise(counts)):
         for name, matrix, shape in (("down", down[step], (coarse, fine)), ("up", up[step], (fine, coarse))):
             if not isinstance(matrix, csr_matrix) or matrix.shape != shape:

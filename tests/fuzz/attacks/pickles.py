@@ -218,6 +218,9 @@ PICKLE_ATTACKS: dict[str, Callable[[], bytes]] = {
     "matrix-rows-that-fall": lambda: _pickle(
         _matrix("csc", _shape(2, 3), _floats(2), _integers(0, 1), _integers(0, 2**40, -(2**40), 2))
     ),
+    "matrix-that-ends-at-zero": lambda: _pickle(
+        _matrix("csc", _shape(4, 5), _floats(4), _integers(0, 1, 2, 3), _integers(0, 1, 2, 3, 2**40, 0))
+    ),
     "matrix-of-lists": lambda: _pickle(_matrix("csc", _shape(1, 1), b"](K\x01e", b"](K\x00e", b"](K\x00K\x01e")),
     "matrix-of-half-precision": lambda: _pickle(
         _matrix("csr", _shape(1, 1), _array(_shape(1), _dtype("f2"), _bytes(b"ab")), _integers(0), _integers(0, 1))

@@ -130,7 +130,9 @@ def test_a_file_cannot_change_the_stand_ins(tmp_path):
     assert dict(vars(pickled_arrays.ChumpyArray)) == before
 
 
-@pytest.mark.parametrize(("name", "value"), [("indices", [0, 9]), ("indptr", [0, 1, 1, 5]), ("data", [1.0])])
+@pytest.mark.parametrize(
+    ("name", "value"), [("indices", [0, 9]), ("indptr", [0, 1, 1, 5]), ("data", [1.0]), ("indptr", [0, 1, 99, 0])]
+)
 def test_a_sparse_matrix_that_points_outside_is_refused(tmp_path, name, value):
     matrix = SPARSE.copy()
     setattr(matrix, name, np.array(value, getattr(matrix, name).dtype))
