@@ -22,7 +22,7 @@ def test_damaged_files_of_every_format_are_read_or_refused_by_an_error_of_ours()
 
 def test_attacks_are_refused_soon_and_in_little_memory():
     outcomes = list(run([f"{name} {attack}" for name in FORMATS for attack in attacks(name)]))
-    assert len(outcomes) > 200
+    assert len(outcomes) >= 200
     assert not [outcome for outcome in outcomes if outcome.is_failure]
     read = {outcome.case.split()[1].removeprefix("pickle-") for outcome in outcomes if outcome.kind == "read"}
     assert read == HARMLESS

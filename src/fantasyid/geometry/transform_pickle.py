@@ -85,7 +85,8 @@ def import_hierarchy(transform: TransformPickle, num_levels: int, spiral_length:
 
     Raises:
         InvalidRequestError: There are fewer levels.
-        CorruptWeightsError: A step down is no mean of at most three vertices, or loses a connected component.
+        CorruptWeightsError: A step down is no mean of at most three vertices, or loses a connected component, or the
+            triangles around a vertex have no order.
     """
     if not 1 <= num_levels <= len(transform.vertices):
         raise InvalidRequestError(
@@ -109,9 +110,13 @@ def import_hierarchy(transform: TransformPickle, num_levels: int, spiral_length:
         up.append(
             closest_points(transform.vertices[step], successor[fine.components], transform.vertices[step + 1], coarse)
         )
+    try:
+        spirals = tuple(spiral_indices(topology, spiral_length) for topology in topologies)
+    except ValueError as error:
+        raise CorruptWeightsError(f"face is no surface: {error}; {_REMEDY}") from error
     return MeshHierarchy(
         topologies=topologies,
-        spirals=tuple(spiral_indices(topology, spiral_length) for topology in topologies),
+        spirals=spirals,
         down_index=tuple(index for index, _ in down),
         down_weight=tuple(weight for _, weight in down),
         up_index=tuple(index for index, _ in up),

@@ -121,3 +121,11 @@ def test_steps_down_that_are_no_means_or_lose_a_part_are_refused(tmp_path, level
     changed = replace(transform, down=(csr_matrix(matrix), transform.down[1]))
     with pytest.raises(CorruptWeightsError, match=named):
         import_hierarchy(changed, 3, 4)
+
+
+def test_triangles_that_turn_against_each_other_are_refused(tmp_path, levels):
+    transform = load_transform_pickle(written(tmp_path, levels))
+    triangles = transform.triangles[0].copy()
+    triangles[::3] = triangles[::3, ::-1]
+    with pytest.raises(CorruptWeightsError, match="face is no surface: the triangles around the vertex"):
+        import_hierarchy(replace(transform, triangles=(triangles,)), 1, 20)
