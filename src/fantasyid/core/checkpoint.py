@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.core.building import BUILDING
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.core.output_files import write_file
+from fantasyid.core.safetensors_files import load_safetensors
 
 SHARD_LIMIT = 16 * 2**20
 _HEADER_BYTES_PER_TENSOR = 512
@@ -41,7 +42,7 @@ class PackedShard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: str = Field(pattern=r"^weights-[0-9a-f]{16}\.safetensors$")
     """File name inside the folder of the manifest."""
     sha256: str
     """Hash of the whole file."""
@@ -155,7 +156,7 @@ def load_packed(folder: Path | str, name: str) -> dict[str, torch.Tensor]:
     target = Path(folder) / name
     stored: dict[str, torch.Tensor] = {}
     for shard in manifest.shards:
-        stored.update(safetensors.torch.load_file(target / shard.file))
+        stored.update(load_safetensors(target / shard.file, _REMEDY))
     expected = set(manifest.tensors) | {
         key + _SCALE_SUFFIX for key, tensor in manifest.tensors.items() if tensor.stored_as == "int8"
     }
@@ -165,6 +166,8 @@ def load_packed(folder: Path | str, name: str) -> dict[str, torch.Tensor]:
     for key, tensor in manifest.tensors.items():
         if tuple(stored[key].shape) != tensor.shape:
             raise CorruptWeightsError(_corrupt(target, f"{key} is {tuple(stored[key].shape)}, not {tensor.shape}"))
+        if not _is_stored_as(key, stored, tensor.stored_as):
+            raise CorruptWeightsError(_corrupt(target, f"{key} is not stored as {tensor.stored_as}"))
         state[key] = _unpack(key, stored, tensor.stored_as)
     return state
 
@@ -196,6 +199,10 @@ def verify_packed(folder: Path | str, name: str) -> PackedManifest:
         file = target / shard.file
         if not file.is_file():
             raise MissingWeightsError(f"The weights file {file} is missing. {_REMEDY}")
+        if file.stat().st_size != shard.size_bytes:
+            raise CorruptWeightsError(
+                _corrupt(file, f"it has {file.stat().st_size} bytes, and {shard.size_bytes} are in the manifest")
+            )
         if hashlib.sha256(file.read_bytes()).hexdigest() != shard.sha256:
             raise CorruptWeightsError(_corrupt(file, "its SHA-256 differs from the manifest's"))
     return manifest
@@ -227,6 +234,21 @@ def _pack(key: str, tensor: torch.Tensor, how: str) -> dict[str, torch.Tensor]:
     divisor = torch.where(scale > 0, scale, torch.ones_like(scale))
     levels = (rows / divisor[:, None]).round().to(torch.int8)
     return {key: levels.view(tensor.shape), key + _SCALE_SUFFIX: scale}
+
+
+def _is_stored_as(key: str, stored: Mapping[str, torch.Tensor], how: str) -> bool:
+    """Whether a tensor of a file has the form that its manifest says."""
+    tensor = stored[key]
+    if how == "int8":
+        scale = stored[key + _SCALE_SUFFIX]
+        rows = _rows(tensor) if max(tensor.shape, default=0) > 1 and tensor.numel() else None
+        return (
+            tensor.dtype == torch.int8
+            and scale.dtype == torch.float32
+            and rows is not None
+            and (tuple(scale.shape) == (len(rows),))
+        )
+    return how == "exact" or tensor.dtype == torch.float16
 
 
 def _unpack(key: str, stored: Mapping[str, torch.Tensor], how: str) -> torch.Tensor:

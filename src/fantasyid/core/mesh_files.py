@@ -1,5 +1,6 @@
 """Triangle meshes in .ply and .obj files, vertices in their order: exact in .ply, to 16 decimals in .obj."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from fantasyid.core.output_files import write_together
 MESH_SUFFIXES = (".ply", ".obj")
 _OBJ_DECIMALS = 16  # float32 to the last bit for coordinates above 1e-7
 
-# What trimesh raises on damaged, cut and foreign files.
+# What trimesh raises on damaged, cut and foreign files, found by damaging some (tests/fuzz).
 _DAMAGED = (
     ValueError,
+    SyntaxError,
+    NameError,
     KeyError,
     IndexError,
     TypeError,
@@ -59,16 +62,40 @@ def read_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     suffix = _suffix(path)
     if not path.is_file():
         raise UnreadableMeshError(f"There is no file {path}; check the path of the mesh.")
+    content = path.read_bytes()
     try:
-        mesh = trimesh.load_mesh(path, file_type=suffix[1:], process=False, maintain_order=True, skip_materials=True)
+        mesh = trimesh.load_mesh(
+            io.BytesIO(_obj_shape(content) if suffix == ".obj" else content),
+            file_type=suffix[1:],
+            process=False,
+            maintain_order=True,
+            skip_materials=True,
+        )
     except _DAMAGED as error:
-        raise UnreadableMeshError(f"{path} is not a {suffix} mesh or is damaged ({error}); write it again.") from error
+        reason = ascii(str(error)[:200])[1:-1]
+        raise UnreadableMeshError(f"{path} is not a {suffix} mesh or is damaged ({reason}); write it again.") from error
     if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
-        raise UnreadableMeshError(f"{path} holds no single triangle mesh; write it with its triangles as one object.")
-    vertices = np.asarray(mesh.vertices, np.float32)
-    if not np.isfinite(vertices).all():
+        raise UnreadableMeshError(f"{path} holds no triangle mesh; write it with its triangles.")
+    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.faces, np.int64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise UnreadableMeshError(f"{path} has vertices without x, y and z; write it again, with three numbers each.")
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or triangles.min() < 0 or triangles.max() >= len(vertices):
+        raise UnreadableMeshError(
+            f"{path} has triangles that do not index its {len(vertices)} vertices; write it again."
+        )
+    if not (np.abs(vertices) <= np.finfo(np.float32).max).all():
         raise UnreadableMeshError(f"{path} has vertices that are not finite numbers; write it again.")
-    return vertices, np.asarray(mesh.faces, np.int64)
+    return vertices.astype(np.float32), triangles
+
+
+def _obj_shape(content: bytes) -> bytes:
+    """The lines of an .obj that give its shape, without what makes trimesh split it: materials, groups and textures."""
+    lines = [line.split() for line in content.replace(b"\\\n", b" ").splitlines()]
+    shape = [words for words in lines if words[:1] in ([b"v"], [b"f"])]
+    corners = [[word.partition(b"/")[0] for word in words] for words in shape]
+    if any(b"0" in words for words in corners if words[0] == b"f"):
+        raise ValueError("a face has the vertex 0, and the first one is 1")
+    return b"\n".join(b" ".join(words) for words in corners)
 
 
 def _suffix(path: Path) -> str:

@@ -6,7 +6,6 @@ vertex it is.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.npz_files import read_npz
 from fantasyid.core.output_files import write_together
 from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.spirals import spiral_indices
@@ -83,9 +83,9 @@ class MeshHierarchy:
                 "python -m fantasyid.geometry.build_head_model --out head_model.npz"
             )
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                hierarchy, hashes = cls._from_arrays(dict(archive)), archive["topology_hashes"].tolist()
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_npz(path)
+            hierarchy, hashes = cls._from_arrays(arrays), arrays["topology_hashes"].tolist()
+        except (ValueError, KeyError) as error:
             raise CorruptWeightsError(f"{path} is not a mesh hierarchy ({error}); reinstall fantasyid") from error
         if [topology.hash for topology in hierarchy.topologies] != hashes:
             raise CorruptWeightsError(f"{path}: a level does not have the topology hash it states; reinstall fantasyid")

@@ -19,6 +19,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from fantasyid.core.errors import CorruptWeightsError
+from fantasyid.core.npz_files import ArchiveError, read_npz
 from fantasyid.geometry.array_pickle import load_array_pickle
 from fantasyid.geometry.topology import MeshTopology
 
@@ -145,23 +146,13 @@ class FlameModel:
         """
         path = Path(path)
         content = _read(path)
-        arrays = {name: _dense(content.get(name)) for name in _SHAPES}
-        sizes = {"N": len(arrays["v_template"]) if arrays["v_template"] is not None else 0}
-        for name, wanted in _SHAPES.items():
-            array = arrays[name]
-            shape = tuple(sizes.get(str(size), size) for size in wanted)
-            if (
-                array is None
-                or array.ndim != len(shape)
-                or any(size not in ("F", found) for size, found in zip(shape, array.shape, strict=True))
-            ):
-                found = "missing" if array is None else f"of shape {array.shape}"
-                raise CorruptWeightsError(
-                    f"{path} ({path.stat().st_size} bytes) is not FLAME: {name} is {found}, not {shape}; {REMEDY}"
-                )
+        arrays: dict[str, Any] = {name: content.get(name) for name in _SHAPES}
+        problem = _problem(arrays)
+        if problem:
+            raise CorruptWeightsError(f"{path} ({path.stat().st_size} bytes) is not FLAME: {problem}; {REMEDY}")
+        if issparse(arrays["J_regressor"]):
+            arrays["J_regressor"] = arrays["J_regressor"].toarray()
         parents = (-1, *(int(parent) for parent in arrays["kintree_table"][0, 1:]))
-        if any(not 0 <= parent < joint for joint, parent in enumerate(parents) if joint):
-            raise CorruptWeightsError(f"{path} is not FLAME: its joints have the parents {parents}; {REMEDY}")
         basis = _tensor(arrays["shapedirs"])
         return cls(
             template=_tensor(arrays["v_template"]),
@@ -204,6 +195,7 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
     "weights": ("N", len(JOINT_NAMES)),
     "kintree_table": (2, len(JOINT_NAMES)),
 }
+_INTEGERS = ("f", "kintree_table")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -213,14 +205,35 @@ def _read(path: Path) -> dict[str, Any]:
             raise CorruptWeightsError(f"{path} is not FLAME: it holds no dictionary; {REMEDY}")
         return content
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except ArchiveError as error:
         raise CorruptWeightsError(f"{path} ({path.stat().st_size} bytes) cannot be read ({error}); {REMEDY}") from error
 
 
-def _dense(value: Any) -> Any:
-    return value.toarray() if issparse(value) else value if isinstance(value, np.ndarray) else None
+def _problem(arrays: dict[str, Any]) -> str | None:
+    """What is wrong with the shapes and the numbers of a file, if anything."""
+    template = arrays["v_template"]
+    sizes = {"N": len(template) if isinstance(template, np.ndarray) and template.ndim else 0}
+    for name, wanted in _SHAPES.items():
+        array = arrays[name]
+        shape = tuple(sizes.get(str(size), size) for size in wanted)
+        if not isinstance(array, np.ndarray) and not (name == "J_regressor" and issparse(array)):
+            return f"{name} is {'missing' if array is None else 'no array'}, not of shape {shape}"
+        if len(array.shape) != len(shape) or any(
+            size not in ("F", found) for size, found in zip(shape, array.shape, strict=True)
+        ):
+            return f"{name} is of shape {array.shape}, not {shape}"
+        numbers = array.data if issparse(array) else array
+        if array.dtype.kind not in ("iu" if name in _INTEGERS else "f") or not np.isfinite(numbers).all():
+            return f"{name} holds no finite numbers of the kind that belongs there"
+    try:
+        MeshTopology(arrays["f"], sizes["N"])
+    except ValueError as error:
+        return f"f does not index the {sizes['N']} vertices ({error})"
+    parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
+    if any(not 0 <= parent <= joint for joint, parent in enumerate(parents)):
+        return f"its joints have the parents {(-1, *parents)}"
+    return None
 
 
 def _tensor(array: Any) -> Tensor:

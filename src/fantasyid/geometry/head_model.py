@@ -8,7 +8,6 @@ eyes, both rows of teeth, tongue.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from importlib.resources import files
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.npz_files import ArchiveError, read_npz
 from fantasyid.core.output_files import write_together
 from fantasyid.geometry.topology import MeshTopology
 
@@ -209,10 +209,9 @@ def _read(path: Path) -> _Arrays:
             f"python -m fantasyid.geometry.build_head_model --out {path}"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: _Arrays = {name: archive[name] for name in archive.files}
+        arrays: _Arrays = read_npz(path)
         stored = str(arrays.pop("content_hash"))
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ArchiveError, KeyError) as error:
         raise CorruptWeightsError(f"{path} is not a head model ({error}); reinstall fantasyid") from error
     if stored != _content_hash(arrays):
         raise CorruptWeightsError(f"{path} was altered after it was written; reinstall fantasyid")

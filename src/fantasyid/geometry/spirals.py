@@ -25,7 +25,7 @@ def spiral_indices(topology: MeshTopology, length: int) -> NDArray[np.int64]:
         (N, length) vertex indices; column 0 is the vertex itself.
 
     Raises:
-        ValueError: `length` is below 1.
+        ValueError: `length` is below 1, or two triangles run along an edge in one direction, so that a ring breaks.
     """
     if length < 1:
         raise ValueError(f"a spiral has at least 1 vertex, not {length}")
@@ -43,6 +43,8 @@ def _spiral(rings: tuple[tuple[int, ...], ...], centre: int, length: int) -> lis
         for vertex in current:
             ring = rings[vertex]
             # Counter-clockwise from the inner neighbour, the outer ones follow in the order of the spiral.
+            if parent[vertex] not in ring:
+                raise ValueError(f"the triangles around the vertex {vertex} do not agree on which side is outside")
             start = ring.index(parent[vertex])
             for neighbour in ring[start:] + ring[:start]:
                 if neighbour not in spiral:

@@ -11,8 +11,9 @@ from scipy.sparse import csr_matrix
 
 from fantasyid.core.errors import CorruptWeightsError
 from fantasyid.geometry.array_pickle import load_array_pickle
-from fantasyid.geometry.topology import IntArray
+from fantasyid.geometry.topology import IntArray, MeshTopology
 
+_FARTHEST = 1e9  # In no unit is a head larger, and squares of distances stay numbers.
 _REMEDY = "take assets/transform.pkl of a release that has one, such as FantasyID's, or make one with COMA's tools"
 
 
@@ -71,11 +72,19 @@ def _problem(
         if not isinstance(level, np.ndarray) or level.ndim != 2 or level.shape[1] != 3:
             return f"{'vertices' if number < len(vertices) else 'face'} of a level are no array of shape (N, 3)"
     counts = [len(level) for level in vertices]
+    if any(level.dtype.kind != "f" or not (np.abs(level) <= _FARTHEST).all() for level in vertices):
+        return f"vertices of a level are no numbers up to {_FARTHEST:g}"
     for level, count in zip(triangles, counts, strict=True):
         if level.dtype.kind not in "iu" or not level.size or level.min() < 0 or level.max() >= count:
             return f"face does not index the {count} vertices of its level"
+        try:
+            MeshTopology(level, count)
+        except ValueError as error:
+            return f"face is no mesh ({error})"
     for step, (fine, coarse) in enumerate(pairwise(counts)):
         for name, matrix, shape in (("down", down[step], (coarse, fine)), ("up", up[step], (fine, coarse))):
             if not isinstance(matrix, csr_matrix) or matrix.shape != shape:
                 return f"{name}_transform {step} is no sparse matrix of shape {shape}"
+            if not np.isfinite(matrix.data).all():
+                return f"{name}_transform {step} has weights that are not finite"
     return None

@@ -120,8 +120,11 @@ class DecaEncoder(nn.Module):
         }
         state |= {table[key]: value for key, value in theirs.items()}
         for key, wanted in encoder.state_dict().items():
-            if not isinstance(state[key], Tensor) or state[key].shape != wanted.shape:
-                raise _corrupt(path, f"{key} is not a tensor of shape {tuple(wanted.shape)}")
+            if not isinstance(state[key], Tensor) or (state[key].shape, state[key].dtype) != (
+                wanted.shape,
+                wanted.dtype,
+            ):
+                raise _corrupt(path, f"{key} is not a tensor of shape {tuple(wanted.shape)} of {wanted.dtype}")
         encoder.load_state_dict(state, assign=True)
         return encoder.eval().requires_grad_(False)
 

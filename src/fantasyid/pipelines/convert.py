@@ -15,8 +15,6 @@ import diffusers
 import numpy as np
 import torch
 from huggingface_hub import constants
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
 from torch import Tensor
 from tqdm import tqdm
@@ -25,6 +23,7 @@ from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, Miss
 from fantasyid.core.json_files import read_json, refuse_lfs_pointer
 from fantasyid.core.network_folder import check_finite
 from fantasyid.core.output_files import check_outputs, write_together
+from fantasyid.core.safetensors_files import load_safetensors
 from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
@@ -283,11 +282,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     pickled, single = folder / "diffusion_pytorch_model.bin", folder / "diffusion_pytorch_model.safetensors"
     if pickled.is_file():
         return load_torch_file(pickled)
-    try:
-        files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
-        return {name: tensor for file in files for name, tensor in load_file(file).items()}
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        raise CorruptWeightsError(f"A weights file of {folder} is damaged ({error}); download it again.") from error
+    files = [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_safetensors(file, "Download it again.").items()}
 
 
 def _pooling(matrix: csr_matrix) -> tuple[Tensor, Tensor]:

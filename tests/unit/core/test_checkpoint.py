@@ -1,9 +1,12 @@
 """Packed weights: what is stored comes back, and anything else is refused by name."""
 
 import json
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from fantasyid.core.checkpoint import SHARD_LIMIT, load_packed, save_packed, verify_packed
@@ -99,6 +102,54 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(MissingWeightsError, match=shard.name):
         load_packed(tmp_path, "net")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-1], lambda d: b"", lambda d: d[:9] + b"[" + d[10:], lambda d: d + b"a"]
+)
+def test_a_damaged_shard_whose_hash_is_right_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    save(tmp_path)
+    change_shard(tmp_path / "net", damage(next((tmp_path / "net").glob("*.safetensors")).read_bytes()))
+    with pytest.raises(CorruptWeightsError, match=r"The weights .*safetensors are damaged: .*--force-reinstall"):
+        load_packed(tmp_path, "net")
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor"),
+    [
+        ("linear.weight", torch.zeros(96, 64)),
+        ("linear.weight:scale", torch.zeros(1)),
+        ("linear.weight:scale", torch.zeros(96, dtype=torch.int64)),
+    ],
+)
+def test_tensors_must_be_stored_as_the_manifest_says(tmp_path: Path, key: str, tensor: torch.Tensor) -> None:
+    save(tmp_path)
+    shard = next((tmp_path / "net").glob("*.safetensors"))
+    stored = safetensors.torch.load(shard.read_bytes())
+    change_shard(tmp_path / "net", safetensors.torch.save({**stored, key: tensor}))
+    with pytest.raises(CorruptWeightsError, match=r"linear\.weight is not stored as int8"):
+        load_packed(tmp_path, "net")
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "/dev/zero", "weights-0.safetensors"])
+def test_a_manifest_names_files_of_its_own_folder(tmp_path: Path, name: str) -> None:
+    save(tmp_path)
+    (tmp_path / "other.safetensors").write_bytes(b"a")
+    change_manifest(tmp_path / "net", file=name)
+    with pytest.raises(CorruptWeightsError, match=r"shards\.0\.file"):
+        load_packed(tmp_path, "net")
+
+
+def change_manifest(folder: Path, **shard: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0] |= shard
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def change_shard(folder: Path, content: bytes) -> None:
+    """Put another content into the shard, with its hash and size in the manifest."""
+    next(folder.glob("*.safetensors")).write_bytes(content)
+    change_manifest(folder, sha256=sha256(content).hexdigest(), size_bytes=len(content))
 
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:

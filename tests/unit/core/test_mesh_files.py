@@ -8,6 +8,10 @@ import pytest
 from fantasyid.core.errors import InvalidRequestError, UnreadableMeshError
 from fantasyid.core.mesh_files import read_mesh, write_mesh
 
+PLY = (
+    b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    b"element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+)
 TRIANGLES = np.array([[2, 1, 0], [3, 2, 0], [4, 0, 1]])
 
 
@@ -41,6 +45,19 @@ def test_texture_coordinates_of_other_programs_do_not_split_vertices(tmp_path: P
     assert np.array_equal(triangles, TRIANGLES)
 
 
+def test_materials_objects_and_groups_are_one_mesh_in_the_order_of_the_file(
+    tmp_path: Path, vertices: np.ndarray
+) -> None:
+    path = tmp_path / "head.obj"
+    lines = ["mtllib head.mtl", "o Skin", *(f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in vertices.tolist())]
+    lines += ["usemtl skin", "g face", "f 3/1/1 2/1/1 1/1/1", "usemtl hair", "s 1", "f 4//1 3//1 \\", "1//1"]
+    lines += ["o Eye", "usemtl skin", "f 5 1 2"]
+    path.write_text("\n".join(lines))
+    again, triangles = read_mesh(path)
+    assert np.array_equal(again, vertices)
+    assert np.array_equal(triangles, TRIANGLES)
+
+
 def test_a_file_that_was_there_is_replaced_whole(tmp_path: Path, vertices: np.ndarray) -> None:
     path = tmp_path / "head.ply"
     path.write_text("something else")
@@ -61,8 +78,13 @@ def test_names_that_cannot_be_written_are_refused(tmp_path: Path, vertices: np.n
         ("absent.ply", None, "There is no file"),
         ("empty.ply", b"", "is not a .ply mesh or is damaged"),
         ("text.ply", b"hello", "is not a .ply mesh or is damaged"),
-        ("text.obj", b"hello", "holds no single triangle mesh"),
-        ("points.obj", b"v 0 0 1\nv 1 1 1\n", "holds no single triangle mesh"),
+        ("text.obj", b"hello", "holds no triangle mesh"),
+        ("points.obj", b"v 0 0 1\nv 1 1 1\n", "holds no triangle mesh"),
+        ("flat.obj", b"v 0 0\nv 1 1\nv 0 1\nf 1 2 3\n", "vertices without x, y and z"),
+        ("flat.ply", PLY.replace(b"property float z\n", b"") + b"0 0\n1 1\n0 1\n3 0 1 2\n", "damaged"),
+        ("far.ply", PLY + b"0 0 1\n1 1 1\n0 1 1\n3 0 1 9\n", "do not index its 3 vertices"),
+        ("zero.obj", b"v 0 0 1\nv 1 1 1\nv 0 1 1\nf 0 1 2\n", "the vertex 0, and the first one is 1"),
+        ("wide.obj", b"v 0 0 1e99\nv 1 1 1\nv 0 1 1\nf 1 2 3\n", "not finite"),
         ("far.obj", b"v 0 0 1\nv 1 1 1\nv 0 1 1\nf 1 2 9\n", "damaged"),
         ("nan.obj", b"v 0 0 nan\nv 1 1 1\nv 0 1 1\nf 1 2 3\n", "not finite"),
     ],

@@ -1,5 +1,6 @@
 import os
 import pickle
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
-from fantasyid.geometry import array_pickle
+from fantasyid.geometry import pickled_arrays
 from fantasyid.geometry.array_pickle import load_array_pickle
 
+WRITTEN = Path(__file__).parents[2] / "golden" / "pickles"
+writer = SourceFileLoader("writer", str(WRITTEN / "write.py")).load_module()
+CHUMPY = np.arange(12.0).reshape(4, 3)
 SPARSE = csc_matrix(np.array([[0, 1.5, 0], [2, 0, 0]], np.float32))
 
 
@@ -46,6 +50,27 @@ def test_arrays_of_every_protocol_come_back(tmp_path, protocol):
     for matrix in read["sparse"]:
         assert isinstance(matrix, csr_matrix)
         np.testing.assert_array_equal(matrix.toarray(), SPARSE.toarray())
+
+
+@pytest.mark.parametrize("path", sorted(WRITTEN.glob("*.pkl")), ids=lambda path: path.stem)
+def test_files_that_old_and_new_versions_really_wrote_come_back(path):
+    read = load_array_pickle(path, "x")
+    expected = writer.content()
+    chumpy = {"array": CHUMPY, "selected": CHUMPY[1:3], "column": CHUMPY[:, 1], "used": np.arange(3.0)}
+    assert set(read) == set(expected) | ({"chumpy"} if "chumpy" in path.stem else set())
+    for name, array in [*expected.items(), *(chumpy.items() if "chumpy" in path.stem else ())]:
+        found = read[name] if name in read else read["chumpy"][name]
+        if isinstance(array, np.ndarray):
+            np.testing.assert_array_equal(found, array)
+            assert found.dtype == array.dtype.newbyteorder("=")
+            assert found.flags.writeable
+        elif name == "adj":
+            assert [matrix.toarray().tolist() for matrix in found] == [matrix.toarray().tolist() for matrix in array]
+        elif name == "J_regressor":
+            np.testing.assert_array_equal(found.toarray(), array.toarray())
+        else:
+            assert found == array
+    assert read["again"] is read["f"]
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
@@ -97,15 +122,17 @@ def test_everything_but_arrays_is_refused(tmp_path, content):
 
 
 def test_a_file_cannot_change_the_stand_ins(tmp_path):
-    before = dict(vars(array_pickle._Chumpy))
+    before = dict(vars(pickled_arrays.ChumpyArray))
     # Gives the class itself, not an object of it, the state (None, {"poison": 1}), which sets attributes.
     path = written(tmp_path / "a.pkl", b"\x80\x02cchumpy.ch\nCh\nN}X\x06\x00\x00\x00poisonK\x01s\x86b.")
     with pytest.raises(CorruptWeightsError):
         load_array_pickle(path, "x")
-    assert dict(vars(array_pickle._Chumpy)) == before
+    assert dict(vars(pickled_arrays.ChumpyArray)) == before
 
 
-@pytest.mark.parametrize(("name", "value"), [("indices", [0, 9]), ("indptr", [0, 1, 1, 5]), ("data", [1.0])])
+@pytest.mark.parametrize(
+    ("name", "value"), [("indices", [0, 9]), ("indptr", [0, 1, 1, 5]), ("data", [1.0]), ("indptr", [0, 1, 99, 0])]
+)
 def test_a_sparse_matrix_that_points_outside_is_refused(tmp_path, name, value):
     matrix = SPARSE.copy()
     setattr(matrix, name, np.array(value, getattr(matrix, name).dtype))

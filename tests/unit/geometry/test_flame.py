@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csc_matrix
 from torch.func import jacrev
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
@@ -117,8 +118,16 @@ def test_gradients_reach_all_coefficients(flame):
     [
         ("shapedirs", lambda a: a[..., :150], r"shapedirs is of shape \(120, 3, 150\), not \(120, 3, 400\)"),
         ("weights", lambda a: a[:-1], "weights is of shape"),
-        ("posedirs", lambda a: "none", "posedirs is missing"),
+        ("posedirs", lambda a: "none", "posedirs is no array"),
+        ("posedirs", lambda a: None, "posedirs is missing"),
         ("kintree_table", lambda a: a[:, ::-1], "parents"),
+        ("kintree_table", lambda a: a * np.nan, "kintree_table holds no finite numbers"),
+        ("f", lambda a: a + 1, "f does not index the 120 vertices"),
+        ("f", lambda a: a * 0, "f does not index the 120 vertices"),
+        ("f", lambda a: a.astype(float), "f holds no finite numbers of the kind"),
+        ("v_template", lambda a: a * np.inf, "v_template holds no finite numbers"),
+        ("J_regressor", lambda a: csc_matrix((10**5, 10**5)), "J_regressor is of shape"),
+        ("v_template", lambda a: csc_matrix(a), "v_template is no array"),
     ],
 )
 def test_a_file_that_is_not_flame_is_named_with_its_size_and_the_remedy(tmp_path, name, change, named):

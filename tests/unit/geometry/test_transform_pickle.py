@@ -65,6 +65,10 @@ def test_levels_come_back_as_they_stand_in_the_file(tmp_path, levels):
         ("face", lambda a: [a[0].astype(float), *a[1:]], "face does not index"),
         ("vertices", lambda a: [a[0][:, :2], *a[1:]], r"vertices of a level are no array of shape \(N, 3\)"),
         ("vertices", lambda a: None, "it needs the lists"),
+        ("vertices", lambda a: [a[0] * np.inf, *a[1:]], "vertices of a level are no numbers up to"),
+        ("vertices", lambda a: [a[0] * 1e200, *a[1:]], "vertices of a level are no numbers up to"),
+        ("face", lambda a: [a[0] * 0, *a[1:]], "a triangle names one vertex twice"),
+        ("up_transform", lambda a: [a[0] * np.nan, *a[1:]], "up_transform 0 has weights that are not finite"),
     ],
 )
 def test_levels_that_do_not_fit_are_refused(tmp_path, levels, name, change, named):

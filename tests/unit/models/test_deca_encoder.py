@@ -56,14 +56,16 @@ def test_encoder_is_frozen_and_every_number_comes_from_the_file(
         ({"encoder.fc.weight": torch.zeros(1)}, r"lacks or has besides \['encoder.fc.weight'\]"),
         ({"encoder.layer3.5.conv2.weight": torch.zeros(256, 256, 1, 1)}, "layers.5.layer.1.convolution.weight is not"),
         ({"layers.2.bias": [0.0] * 236}, "layers.2.bias is not a tensor of shape"),
+        ({"layers.2.bias": torch.zeros(236, dtype=torch.int8)}, "layers.2.bias is not a tensor of shape"),
     ],
 )
 def test_other_weights_are_refused(
     encoder: DecaEncoder, tmp_path: Path, change: dict[str, torch.Tensor | None], named: str
 ) -> None:
-    # Views of one number: as large as the real thing to whoever asks for a shape, and small in the file.
-    loaded = encoder.state_dict()
-    small = {theirs: torch.zeros(()).expand(loaded[ours].shape) for theirs, ours in key_table().items()}
+    # Views of one storage: as large as the real thing to whoever asks for a shape, and smaller in the file.
+    shapes = {theirs: encoder.state_dict()[ours].shape for theirs, ours in key_table().items()}
+    shared = torch.zeros(max(shape.numel() for shape in shapes.values()))
+    small = {theirs: shared[: shape.numel()].view(shape) for theirs, shape in shapes.items()}
     changed = {key: value for key, value in {**small, **change}.items() if value is not None}
     path = tmp_path / "deca_model.tar"
     write_deca(path, changed)
