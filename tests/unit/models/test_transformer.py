@@ -146,6 +146,54 @@ def test_untrained_injection_can_start_to_learn(inputs, identity) -> None:
         assert block.injection.feature.norm.weight.grad.abs().max() > 0
 
 
+def test_a_block_adds_equation_2() -> None:
+    """Z + scale * F_l(Attention(Z, K, V)), where Z is what CogVideoX's block gives, and its text as it is."""
+    block = trained_transformer().transformer_blocks[1].eval()
+    theirs = tiny_base().transformer_blocks[1].eval()
+    theirs.load_state_dict({name: value for name, value in block.state_dict().items() if "injection" not in name})
+    video, text, time = noise(2, 3 * 6 * 4, 32), noise(2, 6, 32, seed=1), noise(2, 12, seed=2)
+    key, value = block.injection.attention.project(noise(2, 7, 24, seed=3))
+    expected, expected_text = theirs(video, text, time)
+    attended = block.injection.attention(expected, key, value)
+    scale = torch.tensor([0.25, 1.5])[:, None, None]
+    expected = expected + scale * block.injection.feature(attended, (3, 6, 4))
+    found, found_text = block(video, text, time, None, None, key, value, scale, (3, 6, 4))
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found_text, expected_text)
+
+
+def test_every_block_injects_its_own_identity(inputs, identity) -> None:
+    model = trained_transformer()
+    given = []
+    for block in model.transformer_blocks:
+        block.injection.register_forward_hook(lambda module, args, output: given.append((module, args)))
+    model(**inputs, identity_tokens=identity)
+    assert [module for module, _ in given] == [block.injection for block in model.transformer_blocks]
+    for module, (_, key, value, token_grid) in given:
+        expected_key, expected_value = module.attention.project(identity)
+        assert torch.equal(key, expected_key)
+        assert torch.equal(value, expected_value)
+        assert token_grid == (3, 6, 4)
+
+
+def test_without_layer_aware_features_one_gain_scales_what_is_attended_to() -> None:
+    model = tiny_transformer(use_layer_aware=False)
+    assert model.injection_gain.item() == 0
+    assert all(block.injection.feature is None for block in model.transformer_blocks)
+    torch.nn.init.constant_(model.injection_gain, 0.7)
+    inputs, identity = tiny_transformer_inputs(), noise(2, 7, 24, seed=4)
+    scales, added = [], []
+    for block in model.transformer_blocks:
+        block.register_forward_pre_hook(lambda module, args: scales.append(args[7]))
+        block.injection.register_forward_hook(lambda module, args, output: added.append((module, args, output)))
+    model(**inputs, identity_tokens=identity, identity_scale=0.5)
+    assert len(scales) == len(added) == 3
+    for scale in scales:
+        torch.testing.assert_close(scale, torch.full((2, 1, 1), 0.35))
+    for module, (video, key, value, _), output in added:
+        assert torch.equal(output, module.attention(video, key, value))
+
+
 def test_identity_reaches_text_only_through_video(inputs, identity) -> None:
     model = trained_transformer(num_layers=1)
     outputs = []
@@ -282,6 +330,25 @@ def test_fused_projections_of_diffusers_are_refused(inputs) -> None:
     with pytest.raises(InvalidRequestError, match="leave it out"):
         model.fuse_qkv_projections()
     assert torch.equal(model(**inputs).sample, tiny_transformer()(**inputs).sample)
+
+
+def test_feature_equals_its_formula() -> None:
+    """A depthwise 3 x 3 convolution of every frame, then LayerNorm with gain and bias."""
+    feature = LayerAwareFeature(4)
+    for seed, parameter in enumerate(feature.parameters()):
+        parameter.data = noise(*parameter.shape, seed=seed)
+    x = noise(2, 2 * 5 * 6, 4, seed=9)
+    padded = torch.nn.functional.pad(x.view(2, 2, 5, 6, 4), (0, 0, 1, 1, 1, 1))
+    kernel = feature.conv.weight[:, 0]
+    convolved = sum(
+        kernel[:, row, column] * padded[:, :, row : row + 5, column : column + 6]
+        for row in range(3)
+        for column in range(3)
+    )
+    centred = convolved - convolved.mean(dim=-1, keepdim=True)
+    normed = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+    expected = normed * feature.norm.weight + feature.norm.bias
+    torch.testing.assert_close(feature(x, (2, 5, 6)), expected.flatten(1, 3))
 
 
 def test_feature_convolves_within_each_frame() -> None:
