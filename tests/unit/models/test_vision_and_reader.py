@@ -108,7 +108,7 @@ def test_landmarks_depend_on_where_the_face_is() -> None:
 
 def test_face_reader_model_default_size() -> None:
     with torch.device("meta"):
-        model = FaceReaderModel()
+        model = FaceReaderModel().eval()
         assert model(torch.empty(2, 3, 128, 128)).landmarks.shape == (2, 478, 3)
     assert sum(p.numel() for p in model.parameters()) == 5_264_862
 

@@ -149,7 +149,7 @@ def test_only_matrices_decay(tmp_path: Path) -> None:
 
 
 def test_frozen_weights_stay_and_buffers_are_carried(tmp_path: Path) -> None:
-    net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)))
+    net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))).train()
     net[0].requires_grad_(False)
     frozen = net[0].weight.clone()
     run = Trainer(net, config(), tmp_path, torch.Generator())
