@@ -42,29 +42,6 @@ def depth_code(z_cm: torch.Tensor, dim: int) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_encoder_equals_its_steps(variant) -> None:
-    """V_F: the fused tokens that stand at the vertices, X_V = X'_V + E_dep before X_F, lifted."""
-    encoder = tiny_identity_encoder(**variant)
-    face_tokens, vertices = noise(2, 4, 4, 32), 8 * noise(2, 60, 3)
-    tokens = encoder.face_abstractor(face_tokens).flatten(1, 2)
-    count = tokens.shape[1]
-    if encoder.vertex_encoder is not None:
-        shape = encoder.vertex_encoder(vertices)
-        tokens = torch.cat([shape.features + depth_code(shape.vertices[..., 2], 64), tokens], dim=1)
-        count = shape.features.shape[1]
-    expected = encoder.lift(encoder.fusion(tokens)[:, :count])
-    torch.testing.assert_close(encoder(face_tokens, vertices), expected, atol=1e-4, rtol=1e-4)
-
-
-def test_identity_tokens_depend_on_face_and_shape() -> None:
-    encoder = tiny_identity_encoder()
-    tokens, vertices = noise(1, 4, 4, 32), noise(1, 60, 3)
-    out = encoder(tokens, vertices)
-    assert (encoder(tokens + 0.1, vertices) - out).abs().max() > 1e-3
-    assert (encoder(tokens, vertices + 0.1) - out).abs().max() > 1e-3
-
-
 def torch_layer(block: TransformerBlock) -> nn.TransformerEncoderLayer:
     """PyTorch's own pre-norm layer with a block's weights."""
     dim, attention = block.norm1.normalized_shape[0], block.attention
@@ -88,13 +65,40 @@ def torch_layer(block: TransformerBlock) -> nn.TransformerEncoderLayer:
     return layer
 
 
+def fused(fusion: FusionTransformer, tokens: torch.Tensor) -> torch.Tensor:
+    """Fusion by PyTorch's own layers."""
+    for block in fusion.blocks:
+        tokens = torch_layer(block)(tokens)
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:], fusion.norm.weight, fusion.norm.bias)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_encoder_equals_its_steps(variant) -> None:
+    """V_F: the fused tokens that stand at the vertices, X_V = X'_V + E_dep before X_F, lifted."""
+    encoder = tiny_identity_encoder(**variant)
+    face_tokens, vertices = noise(2, 4, 4, 32), 8 * noise(2, 60, 3)
+    tokens = encoder.face_abstractor(face_tokens).flatten(1, 2)
+    count = tokens.shape[1]
+    if encoder.vertex_encoder is not None:
+        shape = encoder.vertex_encoder(vertices)
+        tokens = torch.cat([shape.features + depth_code(shape.vertices[..., 2], 64), tokens], dim=1)
+        count = shape.features.shape[1]
+    expected = encoder.lift(fused(encoder.fusion, tokens)[:, :count])
+    torch.testing.assert_close(encoder(face_tokens, vertices), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_fusion_equals_pytorchs_own_layers() -> None:
     fusion = seeded(FusionTransformer, dim=16, num_layers=3, num_heads=2)
     tokens = noise(2, 7, 16)
-    expected = tokens
-    for block in fusion.blocks:
-        expected = torch_layer(block)(expected)
-    torch.testing.assert_close(fusion(tokens), fusion.norm(expected), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fusion(tokens), fused(fusion, tokens), atol=1e-5, rtol=1e-4)
+
+
+def test_identity_tokens_depend_on_face_and_shape() -> None:
+    encoder = tiny_identity_encoder()
+    tokens, vertices = noise(1, 4, 4, 32), noise(1, 60, 3)
+    out = encoder(tokens, vertices)
+    assert (encoder(tokens + 0.1, vertices) - out).abs().max() > 1e-3
+    assert (encoder(tokens, vertices + 0.1) - out).abs().max() > 1e-3
 
 
 def test_identity_tokens_stand_at_the_vertices() -> None:

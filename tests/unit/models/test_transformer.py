@@ -146,34 +146,22 @@ def test_untrained_injection_can_start_to_learn(inputs, identity) -> None:
         assert block.injection.feature.norm.weight.grad.abs().max() > 0
 
 
-def test_a_block_adds_equation_2() -> None:
-    """Z + scale * F_l(Attention(Z, K, V)), where Z is what CogVideoX's block gives, and its text as it is."""
-    block = trained_transformer().transformer_blocks[1].eval()
-    theirs = tiny_base().transformer_blocks[1].eval()
-    theirs.load_state_dict({name: value for name, value in block.state_dict().items() if "injection" not in name})
-    video, text, time = noise(2, 3 * 6 * 4, 32), noise(2, 6, 32, seed=1), noise(2, 12, seed=2)
-    key, value = block.injection.attention.project(noise(2, 7, 24, seed=3))
-    expected, expected_text = theirs(video, text, time)
-    attended = block.injection.attention(expected, key, value)
-    scale = torch.tensor([0.25, 1.5])[:, None, None]
-    expected = expected + scale * block.injection.feature(attended, (3, 6, 4))
-    found, found_text = block(video, text, time, None, None, key, value, scale, (3, 6, 4))
-    torch.testing.assert_close(found, expected)
-    assert torch.equal(found_text, expected_text)
-
-
-def test_every_block_injects_its_own_identity(inputs, identity) -> None:
-    model = trained_transformer()
-    given = []
+def test_every_block_adds_equation_2(inputs, identity) -> None:
+    """Z + scale * F_l(Attention(Z, K, V)), Z being what CogVideoX's block gives, K and V its own; text stays."""
+    model, scale = trained_transformer(), torch.tensor([0.25, 1.5])
+    seen = []
     for block in model.transformer_blocks:
-        block.injection.register_forward_hook(lambda module, args, output: given.append((module, args)))
-    model(**inputs, identity_tokens=identity)
-    assert [module for module, _ in given] == [block.injection for block in model.transformer_blocks]
-    for module, (_, key, value, token_grid) in given:
-        expected_key, expected_value = module.attention.project(identity)
-        assert torch.equal(key, expected_key)
-        assert torch.equal(value, expected_value)
-        assert token_grid == (3, 6, 4)
+        block.register_forward_hook(lambda block, given, output: seen.append((block, given, output)))
+    model(**inputs, identity_tokens=identity, identity_scale=scale)
+    assert [block for block, _, _ in seen] == list(model.transformer_blocks)
+    for block, given, (video, text) in seen:
+        theirs = tiny_base().transformer_blocks[0]
+        theirs.load_state_dict({name: value for name, value in block.state_dict().items() if "injection" not in name})
+        z, expected_text = theirs(*given[:5])
+        attended = block.injection.attention(z, *block.injection.attention.project(identity))
+        injected = block.injection.feature(attended, (3, 6, 4))
+        torch.testing.assert_close(video, z + scale[:, None, None] * injected)
+        torch.testing.assert_close(text, expected_text)
 
 
 def test_without_layer_aware_features_one_gain_scales_what_is_attended_to() -> None:

@@ -1,0 +1,390 @@
+"""Training clips, and what is learnt from them (paper 3.2 and 4.1)."""
+
+from tests.mutants.mutation import Mutation
+
+_CAPTIONS = "tests/unit/data/test_scenes.py::test_captions_name_sex_age_place_and_light_that_are_shown"
+_DROPS = "tests/unit/training/test_objectives.py::test_drops_take_away_what_they_name"
+_MOTIONS = "tests/unit/data/test_scenes.py::test_motions_reach_the_scene"
+_OBJECTIVE = "tests/unit/training/test_objectives.py::test_predicting_the_true_velocity_costs_nothing"
+_PACK = "tests/unit/training/test_pack.py::test_the_trained_networks_are_packed_and_guidance_drops_the_person"
+_POOL = "tests/unit/data/test_pool_rows.py::"
+_ANOTHER_PHOTO = _POOL + "test_the_reference_and_its_face_come_from_another_photo_where_there_is_one"
+_LATENTS = _POOL + "test_latents_are_those_of_the_rendered_row"
+_ONE_PERSON = _POOL + "test_clip_reference_caption_and_shape_of_a_row_are_of_one_person"
+_STILLS = _POOL + "test_stills_are_frames_of_their_own_clip"
+_TEXT = _POOL + "test_text_is_of_the_rows_own_caption"
+_ROWS = "tests/unit/training/test_video_rows.py::"
+_SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of"
+_SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
+_STAGES = "tests/unit/training/test_video_stages.py::"
+_FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
+_KIND = _STAGES + "test_a_stage_trains_on_what_it_is_named_after"
+_PRECOMPUTE, _SCENES, _STAGE = "data/precompute.py", "data/repose/scenes.py", "training/__main__.py"
+
+DATA = (
+    Mutation(
+        "the rendered reference is another view",
+        _PRECOMPUTE,
+        "drawn = render(layers, rigs, draw.reference,",
+        "drawn = render(layers, rigs, draw.target,",
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "the reference is no frame of the clip",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": target.frames[:, 8], "face": face}',
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "the reference is not the still",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": still, "face": face}',
+        _POOL + "test_the_reference_is_no_frame_of_the_clip",
+    ),
+    Mutation(
+        "the face crop is the reference's",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": reference, "face": frame_face}',
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "the frame's face is the clip's",
+        _PRECOMPUTE,
+        'pictures |= {"frame_face": frame_face,',
+        'pictures |= {"frame_face": face,',
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "captions are of their clips",
+        _PRECOMPUTE,
+        "captions += draw.captions",
+        "captions += draw.captions[1:] + draw.captions[:1]",
+        _ONE_PERSON,
+    ),
+    Mutation(
+        "shapes are of their clips",
+        _PRECOMPUTE,
+        "draw.identity.half()",
+        "draw.identity.roll(1, 0).half()",
+        _ONE_PERSON,
+    ),
+    Mutation(
+        "references are of their clips' people",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": reference.roll(1, 0), "face": face}',
+        _ONE_PERSON,
+    ),
+    Mutation(
+        "the reference latent is the reference's",
+        _PRECOMPUTE,
+        "signed(pool.reference[rows])",
+        "signed(pool.still[rows])",
+        _LATENTS,
+    ),
+    Mutation(
+        "face tokens are the reference's",
+        _PRECOMPUTE,
+        "vision(signed(pool.face[rows]))",
+        "vision(signed(pool.frame_face[rows]))",
+        _LATENTS,
+    ),
+    Mutation(
+        "encoded shapes are those of the rows",
+        _PRECOMPUTE,
+        'encoded["identity"] = np.asarray(pool.identity)',
+        'encoded["identity"] = np.asarray(pool.identity)[::-1].copy()',
+        _LATENTS,
+    ),
+    Mutation(
+        "stills are of their own clips",
+        _PRECOMPUTE,
+        "stills = video[torch.arange(len(video), device=device)[:, None], picks]",
+        "stills = video[torch.arange(len(video), device=device).flip(0)[:, None], picks]",
+        _STILLS,
+    ),
+    Mutation(
+        "encoded text is of the row's caption",
+        _PRECOMPUTE,
+        "pool.captions[rows], TEXT_LENGTH",
+        "pool.captions[rows][::-1], TEXT_LENGTH",
+        _TEXT,
+    ),
+    Mutation(
+        "the null text is empty",
+        _PRECOMPUTE,
+        'encode_text(tokenizer, text_encoder, [""], TEXT_LENGTH)',
+        'encode_text(tokenizer, text_encoder, ["a person"], TEXT_LENGTH)',
+        _TEXT,
+    ),
+    Mutation(
+        "the reference is drawn from the other photo",
+        _SCENES,
+        "reference = self._scene(second, other_texture,",
+        "reference = self._scene(base, texture,",
+        "tests/unit/data/test_scenes.py::test_the_reference_is_another_view_of_the_same_person",
+    ),
+    Mutation(
+        "expressions reach the scene",
+        _SCENES,
+        "added[k, :, self.index[name]] = curve",
+        "added[k, :, self.index[name]] = 0 * curve",
+        _MOTIONS,
+    ),
+    Mutation(
+        "turns reach the scene in their direction",
+        _SCENES,
+        "np.stack([performance.angles_deg for performance in performances])",
+        "np.stack([-performance.angles_deg for performance in performances])",
+        _MOTIONS,
+    ),
+    Mutation(
+        "motions run forward",
+        _SCENES,
+        "np.stack([performance.angles_deg for performance in performances])",
+        "np.stack([performance.angles_deg[::-1] for performance in performances])",
+        _MOTIONS,
+    ),
+    Mutation(
+        "captions say who",
+        "data/captions.py",
+        '1: ("A woman", "her"), 2: ("A man", "his")',
+        '1: ("A man", "his"), 2: ("A woman", "her")',
+        _CAPTIONS,
+    ),
+    Mutation(
+        "captions say where and in which light",
+        "data/captions.py",
+        "(place, light) if clause",
+        "(light,) if clause",
+        _CAPTIONS,
+    ),
+    Mutation(
+        "captions say what happens",
+        "data/captions.py",
+        "{' and '.join(actions)}",
+        "{actions[0]}",
+        "tests/unit/data/test_captions.py::test_sentences",
+    ),
+    Mutation(
+        "captions are of their own scenes",
+        _SCENES,
+        "caption(person, performance.phrases, places[k], words[k])",
+        "caption(person, performance.phrases, places[k - 1], words[k])",
+        _CAPTIONS,
+    ),
+)
+TRAINING = (
+    # The objective
+    Mutation(
+        "the network predicts the velocity",
+        "training/video.py",
+        "F.mse_loss(predicted.float(), velocity)",
+        "F.mse_loss(predicted.float(), noise)",
+        _OBJECTIVE,
+    ),
+    Mutation(
+        "the velocity has its signs",
+        "training/video.py",
+        "signal * noise - sigma * clean",
+        "signal * noise + sigma * clean",
+        _OBJECTIVE,
+    ),
+    Mutation(
+        "noise and signal have their shares",
+        "training/video.py",
+        "signal * clean + sigma * noise",
+        "sigma * clean + signal * noise",
+        "tests/unit/training/test_objectives.py::test_noise_and_velocity_are_the_schedulers",
+    ),
+    Mutation(
+        "the network is told the time of the noise",
+        "training/video.py",
+        "                timesteps,\n                image_rotary_emb",
+        "                timesteps.flip(0),\n                image_rotary_emb",
+        _ROWS + "test_the_time_told_is_that_of_the_noise",
+    ),
+    # Rows
+    Mutation(
+        "head shapes are of the rows of the face tokens",
+        "training/video.py",
+        "self.pool.identity[rows].float()",
+        "self.pool.identity[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "face tokens are of the rows of the clips",
+        "training/video.py",
+        "self.pool.face_tokens[rows].float()",
+        "self.pool.face_tokens[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "references are of the rows of the clips",
+        "training/video.py",
+        "self.pool.reference[rows].float()",
+        "self.pool.reference[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "texts are of the rows of the clips",
+        "training/video.py",
+        "self.pool.text[rows].float()",
+        "self.pool.text[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "the reference beside a clip is not its first frame",
+        "training/video.py",
+        "self.pool.reference[rows].float()",
+        "self.pool.clips[rows, :1].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "trained stills are of the row",
+        "training/video.py",
+        "self.pool.stills[rows, which]",
+        "self.pool.stills[rows.roll(1), which]",
+        _ROWS + "test_stills_are_of_the_row_too_and_any_of_them",
+    ),
+    Mutation(
+        "heads are neutral in training",
+        "training/video.py",
+        "neutral = torch.zeros(",
+        "neutral = torch.ones(",
+        _SAME_ROW,
+    ),
+    # Drops
+    Mutation(
+        "dropped texts are empty",
+        "training/video.py",
+        "(everything * self._keep(self.drop_text))[:, None, None] > 0",
+        "(everything * self._keep(self.drop_text))[:, None, None] >= 0",
+        _DROPS,
+    ),
+    Mutation(
+        "identity tokens are dropped",
+        "training/video.py",
+        "everything * self._keep(self.drop_identity)",
+        "everything",
+        _DROPS,
+    ),
+    Mutation(
+        "a tenth of the texts is dropped",
+        "training/video.py",
+        "drop_text: float = 0.1",
+        "drop_text: float = 0.0",
+        _ROWS + "test_what_is_dropped_unless_told_otherwise",
+    ),
+    # Stages
+    Mutation(
+        "a frozen base stays",
+        _STAGE,
+        'parameter.requires_grad_("injection" in name)',
+        "parameter.requires_grad_(True)",
+        _FROZEN,
+    ),
+    Mutation(
+        "the injection learns",
+        _STAGE,
+        'parameter.requires_grad_("injection" in name)',
+        'parameter.requires_grad_("norm_final" in name)',
+        _FROZEN,
+    ),
+    Mutation(
+        "a base that is not frozen learns",
+        _STAGE,
+        'config.objective.get("freeze_base", False)',
+        'config.objective.get("freeze_base", True)',
+        _STAGES + "test_a_base_that_is_not_frozen_learns_too",
+    ),
+    Mutation(
+        "the identity encoder learns",
+        _STAGE,
+        "model = VideoModel(transformer, encoder)",
+        "model = VideoModel(transformer, encoder and encoder.requires_grad_(False))",
+        _FROZEN,
+    ),
+    Mutation(
+        "the trained identity encoder is saved",
+        _STAGE,
+        "averaged.identity_encoder.save_pretrained(",
+        "_identity_encoder(config, head).save_pretrained(",
+        _FROZEN,
+    ),
+    Mutation(
+        "clips are trained on clips",
+        _STAGE,
+        '"stills" if options.stage == "stills" else "clips"',
+        '"stills"',
+        _KIND,
+    ),
+    Mutation(
+        "stills are trained on stills",
+        _STAGE,
+        '"stills" if options.stage == "stills" else "clips"',
+        '"clips"',
+        _KIND,
+    ),
+    Mutation(
+        "the identity encoder gets the spirals of the mesh",
+        _STAGE,
+        "spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]",
+        "spirals = [torch.from_numpy(spiral).flip(1) for spiral in hierarchy.spirals]",
+        _STAGES + "test_the_identity_encoder_is_saved_with_the_mesh_of_the_head",
+    ),
+    Mutation(
+        "the learning rate warms up",
+        "training/trainer.py",
+        "warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))",
+        "warm = 1.0",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "the learning rate falls as a cosine",
+        "training/trainer.py",
+        "0.5 * (1 + math.cos(math.pi * falling))",
+        "(1 - falling)",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "AdamW decays matrices",
+        "training/trainer.py",
+        '"weight_decay": config.weight_decay}',
+        '"weight_decay": 0.0}',
+        "tests/unit/training/test_trainer.py::test_only_matrices_decay",
+    ),
+    Mutation(
+        "the averaged weights are the result",
+        "training/trainer.py",
+        "torch._foreach_lerp_(averaged, current, 1 - decay)",
+        "torch._foreach_lerp_(averaged, current, 1.0)",
+        "tests/unit/training/test_trainer.py::test_the_average_follows_its_formula",
+    ),
+    # The model that ships
+    Mutation(
+        "the packed model's guidance drops the person",
+        "training/pack.py",
+        "guidance_drops_identity=True",
+        "guidance_drops_identity=False",
+        _PACK,
+    ),
+    Mutation(
+        "the trained identity encoder is packed",
+        "training/pack.py",
+        "IdentityEncoder.from_pretrained(options.identity_encoder)",
+        "IdentityEncoder.from_config(IdentityEncoder.from_pretrained(options.identity_encoder).config)",
+        _PACK,
+    ),
+    # Telling people apart
+    Mutation(
+        "real pairs are of one person",
+        "training/face.py",
+        "for index in (chosen, rigs.other[chosen])",
+        "for index in (chosen, rigs.other[chosen].roll(1))",
+        "tests/unit/training/test_objectives.py::test_real_pairs_are_two_photos_of_one_person",
+    ),
+)
