@@ -9,16 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
-from fantasyid.conditioning.latents import encode_video, reference_latents
-from fantasyid.conditioning.text import encode_text, load_text_encoder
-from fantasyid.data.precompute import TEXT_LENGTH, ClipPool, LatentPool, encode_pool, render_pool
+from fantasyid.data.precompute import ClipPool, render_pool
 from fantasyid.data.repose.prepare import _save
 from fantasyid.data.repose.rig import HeadLayers
-from tests.tiny import tiny_face_vision
-from tests.tiny_pipeline import tiny_vae
 from tests.unit.data.conftest import _photo
 
 CLIPS, SEED = 2, 15
@@ -94,58 +89,3 @@ def test_clip_reference_caption_and_shape_of_a_row_are_of_one_person(pool: ClipP
     assert (is_woman(pool.face) == woman).all()
     assert [caption.startswith("A woman") for caption in pool.captions] == woman.tolist()
     assert (np.sign(pool.identity[:, 0].astype(float)) == np.where(woman, 1, -1)).all()
-
-
-@pytest.fixture(scope="module")
-def networks(pool: ClipPool) -> tuple[Any, Any]:
-    vision = tiny_face_vision(image_size=pool.face.shape[-1], num_layers=1)
-    return tiny_vae(), vision
-
-
-@pytest.fixture(scope="module")
-def latents(folder: Path, networks: tuple[Any, Any]) -> LatentPool:
-    vae, vision = networks
-    encode_pool(folder, vae, vision, "cpu", seed=0)
-    return LatentPool.open(folder, "cpu")
-
-
-def signed(pictures: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(np.array(pictures)).float() / 127.5 - 1
-
-
-def nearest_row(found: torch.Tensor, expected: torch.Tensor) -> list[int]:
-    """For every row of `found` the row of `expected` it is nearest to."""
-    nearest: list[int] = torch.cdist(found.flatten(1).float(), expected.flatten(1).float()).argmin(1).tolist()
-    return nearest
-
-
-def test_latents_are_those_of_the_rendered_row(pool: ClipPool, latents: LatentPool, networks: tuple[Any, Any]) -> None:
-    vae, vision = networks
-    expected = {
-        "clips": encode_video(vae, signed(pool.clips).transpose(1, 2)).transpose(1, 2),
-        "reference": reference_latents(vae, signed(pool.reference)).transpose(1, 2),
-        "face_tokens": vision(signed(pool.face)).tokens.detach(),
-    }
-    for name, value in expected.items():
-        found = getattr(latents, name)
-        torch.testing.assert_close(found.float(), value.float(), atol=0.02, rtol=0.02)
-        assert nearest_row(found, value) == list(range(CLIPS))
-    assert torch.equal(latents.identity, torch.from_numpy(np.array(pool.identity)))
-
-
-def test_stills_are_frames_of_their_own_clip(pool: ClipPool, latents: LatentPool, networks: tuple[Any, Any]) -> None:
-    """Each encoded alone, as a single picture."""
-    vae, _ = networks
-    frames = [reference_latents(vae, signed(clip))[:, :, 0].float() for clip in pool.clips]
-    for row in range(CLIPS):
-        for still in latents.stills[row].float():
-            distances = [float((clip - still).flatten(1).abs().mean(1).min()) for clip in frames]
-            assert distances[row] < 2e-3
-            assert distances[row] == min(distances)
-
-
-def test_text_is_of_the_rows_own_caption(pool: ClipPool, latents: LatentPool) -> None:
-    expected = encode_text(*load_text_encoder(), [*pool.captions, ""], TEXT_LENGTH)
-    torch.testing.assert_close(latents.text.float(), expected[:-1], atol=2e-3, rtol=1e-3)
-    torch.testing.assert_close(latents.null_text.float(), expected[-1:], atol=2e-3, rtol=1e-3)
-    assert len({tuple(states.flatten().tolist()) for states in latents.text}) == CLIPS
