@@ -171,6 +171,20 @@ DATA = (
         "tests/unit/data/test_captions.py::test_sentences",
     ),
     Mutation(
+        "the reader's crops are asked for their own shape",
+        "data/face_views.py",
+        "identity=scene.identity.float()",
+        "identity=scene.identity.roll(1, 0).float()",
+        "tests/unit/data/test_face_views.py::test_known_values_are_those_of_the_scene",
+    ),
+    Mutation(
+        "poses of crops count their tilt",
+        "data/face_views.py",
+        "roll + tilt_deg(affine)",
+        "roll - tilt_deg(affine)",
+        "tests/unit/data/test_face_views.py::test_pose_is_that_of_the_head_in_the_crop",
+    ),
+    Mutation(
         "captions are of their own scenes",
         _SCENES,
         "caption(person, performance.phrases, places[k], words[k])",
@@ -380,7 +394,28 @@ TRAINING = (
         "IdentityEncoder.from_config(IdentityEncoder.from_pretrained(options.identity_encoder).config)",
         _PACK,
     ),
-    # Telling people apart
+    # Telling people apart and reading faces
+    Mutation(
+        "rendered pairs are of one person",
+        "training/face.py",
+        "torch.cat([rendered, pictures])",
+        'torch.cat([rendered.flip(0) if name == "frame_face" else rendered, pictures])',
+        "tests/unit/training/test_objectives.py::test_infonce_is_low_for_good_embeddings_and_chance_for_blind_ones",
+    ),
+    Mutation(
+        "the reader's photo pairs are two photos",
+        "training/reader.py",
+        "photo = torch.cat([photo, rigs.other[photo]])",
+        "photo = torch.cat([photo, photo])",
+        "tests/unit/training/test_reader.py::test_halves_show_the_same_people",
+    ),
+    Mutation(
+        "the reader's photos are asked for their own shape",
+        "training/reader.py",
+        "identity=rigs.identity[photo],",
+        "identity=rigs.identity[photo.roll(1)],",
+        "tests/unit/training/test_reader.py::test_halves_show_the_same_people",
+    ),
     Mutation(
         "real pairs are of one person",
         "training/face.py",

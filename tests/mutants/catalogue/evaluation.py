@@ -2,6 +2,7 @@
 
 from tests.mutants.mutation import Mutation
 
+_ALONE = "tests/unit/evaluation/test_generate.py::"
 _MEANS = "tests/unit/evaluation/test_scores.py::test_similarities_are_means_of_centred_cosines"
 _MOTION = "tests/unit/evaluation/test_scores.py::test_motion_is_the_mean_over_pairs_of_frames"
 _NEIGHBOURS = "tests/unit/evaluation/test_scores.py::test_similarity_between_frames_is_the_mean_of_neighbours"
@@ -48,6 +49,20 @@ EVALUATION = (
         "axis=-1).mean() / _FLOW_FACE_WIDTH",
         "axis=-1).max() / _FLOW_FACE_WIDTH",
         "tests/unit/evaluation/test_scores.py::test_motion_is_the_mean_over_the_face",
+    ),
+    Mutation(
+        "videos without the reference are made without it",
+        "evaluation/generate.py",
+        "use_reference=mode.use_reference",
+        "use_reference=True",
+        _ALONE + "test_without_identity_two_people_differ_by_caption_and_seed_alone",
+    ),
+    Mutation(
+        "videos are of the person they are named after",
+        "evaluation/generate.py",
+        "place[row.person.name] for row in batch",
+        "place[row.person.name] - 1 for row in batch",
+        _ALONE + "test_a_rows_video_is_that_of_the_pipeline_alone",
     ),
     Mutation(
         "people are shown by their largest face",
