@@ -55,12 +55,13 @@ def tiny_transformer(**overrides: Any) -> FantasyIDTransformer3DModel:
 
 
 def open_injection(model: nn.Module, seed: int = 1) -> None:
-    """Give the zero-initialised gains of an injection random values, as training would."""
+    """Give the zero-initialised gains of an injection, and its identity kernels, random values, as training would."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, LayerAwareFeature):
             nn.init.normal_(module.norm.weight, generator=generator)
             nn.init.normal_(module.norm.bias, generator=generator)
+            nn.init.normal_(module.conv.weight, std=0.3, generator=generator)
     gain = getattr(model, "injection_gain", None)
     if gain is not None:
         nn.init.constant_(gain, 0.7)

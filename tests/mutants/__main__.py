@@ -34,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if the guarding test fails for every mutation, else 1.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", help="what a mutation breaks, or a part of it; all by default")
+    parser.add_argument("--only", action="append", help="part of what a mutation breaks or of its file; all by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time")
     options = parser.parse_args(arguments)
-    chosen = [each for each in MUTATIONS if not options.only or any(words in each.breaks for words in options.only)]
+    words = options.only or [""]
+    chosen = [each for each in MUTATIONS if any(word in f"{each.breaks} {each.file}" for word in words)]
     if not chosen:
-        parser.error(f"no mutation breaks {' or '.join(options.only)}")
+        parser.error(f"no mutation has {' or '.join(words)} in its description or file")
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_LIBRARIES)

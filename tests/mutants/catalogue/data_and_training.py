@@ -31,6 +31,13 @@ DATA = (
         _ANOTHER_PHOTO,
     ),
     Mutation(
+        "a photo as reference is another than the clip's",
+        _PRECOMPUTE,
+        "    scene = draw.reference\n",
+        "    scene = draw.target\n",
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
         "the reference is no frame of the clip",
         _PRECOMPUTE,
         '"reference": reference, "face": face}',

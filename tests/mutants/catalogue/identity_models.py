@@ -264,7 +264,7 @@ IDENTITY_MODELS = (
         "without vertices none are read",
         "models/identity_encoder.py",
         "fused: Tensor = self.lift(self.fusion(tokens))",
-        "fused: Tensor = self.lift(self.fusion(tokens + vertices.mean()))",
+        "fused: Tensor = self.lift(self.fusion(tokens * (1 + vertices[:, :1, :1])))",
         _ENCODER,
     ),
     Mutation(

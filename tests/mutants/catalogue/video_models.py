@@ -164,7 +164,7 @@ VIDEO_MODELS = (
         _INJECTION,
         "nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)",
         "nn.Conv2d(dim, dim, 3, padding=1, groups=dim // 2, bias=False)",
-        _TESTS + "test_feature_costs_under_three_percent_of_a_block",
+        _SIZE,
     ),
     Mutation(
         "F_l reads frames, rows and columns in their order",

@@ -52,12 +52,12 @@ def track(*embeddings: NDArray[np.float32] | None) -> FaceTrack:
 
 
 def test_similarities_are_means_of_centred_cosines() -> None:
-    """Frames 0, 60 and 120 degrees away from the photo, one without a face, and one of 90 degrees, twice as long."""
+    """Frames 0, 60 and 120 degrees away from the photo, one without a face, and one of 60 degrees, twice as far."""
     judge = Judge(NoDetector(), PlainRecognizer(), CENTRE)
-    scores = judge.score(at(0), track(at(0), at(60), at(120), None, at(90, 2.0)))
-    assert scores.reference_similarity == pytest.approx((1 + 0.5 - 0.5 + 0) / 4, abs=1e-6)
+    scores = judge.score(at(0), track(at(0), at(60), at(120), None, at(60, 2.0)))
+    assert scores.reference_similarity == pytest.approx((1 + 0.5 - 0.5 + 0.5) / 4, abs=1e-6)
     assert scores.inter_frame_similarity == pytest.approx(0.5, abs=1e-6)
-    assert scores.distances == pytest.approx((0.0, 1.0, 3**0.5, None, 5**0.5), abs=1e-5)
+    assert scores.distances == pytest.approx((0.0, 1.0, 3**0.5, None, 3**0.5), abs=1e-5)
     assert scores.median_distance == pytest.approx((1.0 + 3**0.5) / 2, abs=1e-5)
     assert scores.verification_rate == pytest.approx(2 / 5)
     assert scores.detection_rate == pytest.approx(4 / 5)
