@@ -1,5 +1,6 @@
 """The mutations apply, name tests that exist, cover the paper map, and the command tells the seen from the unseen."""
 
+import os
 import re
 import subprocess
 import sys
@@ -65,7 +66,7 @@ if __name__ == "__main__":
 
 def test_the_command_fails_for_what_survives_or_applies_no_longer(tmp_path) -> None:
     (tmp_path / "unseen.py").write_text(UNSEEN)
-    environment = {**__import__("os").environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "unseen.py")], cwd=ROOT, env=environment, capture_output=True, text=True
     )
