@@ -11,20 +11,31 @@ import multiprocessing
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from multiprocessing.pool import Pool
 
 from tests.mutants.catalogue import MUTATIONS
-from tests.mutants.mutation import Mutation, Trial, attempt, attempt_unbroken
+from tests.mutants.mutation import Mutation, attempt, attempt_unbroken
 
 # Loaded once; each trial is a fork of the process that did.
-_LIBRARIES = ["torch", "pytest", "cv2", "scipy.spatial", "skimage.data", "pydantic", "safetensors.torch", "accelerate"]
-_LIBRARIES += ["transformers.models.bert.modeling_bert", "diffusers.models.autoencoders.autoencoder_kl_cogvideox"]
-_LIBRARIES += [
+_LIBRARIES = [
+    "accelerate",
+    "cv2",
+    "diffusers.models.autoencoders.autoencoder_kl_cogvideox",
     "diffusers.models.transformers.cogvideox_transformer_3d",
+    "diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video",
     "diffusers.schedulers.scheduling_dpm_cogvideox",
+    "dlib",
+    "pydantic",
+    "pytest",
+    "safetensors.torch",
+    "scipy.spatial",
+    "skimage.data",
+    "torch",
+    "torch._dynamo",
+    "transformers.models.bert.modeling_bert",
+    "trimesh",
 ]
-_LIBRARIES += ["diffusers.pipelines.cogvideo.pipeline_cogvideox_image2video", "torch._dynamo", "dlib", "trimesh"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,25 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_LIBRARIES)
     with context.Pool(options.jobs, maxtasksperchild=1) as pool:
-        failures = _report(chosen, lambda function, tasks: pool.imap(function, tasks, chunksize=1))
-    print(f"{len(chosen) - failures} of {len(chosen)} mutations are seen by the test that guards against them.")  # noqa: T201
-    return int(failures > 0)
+        if report := _fails_unbroken(pool, chosen):
+            print(report)  # noqa: T201
+            return 1
+        alive = 0
+        for mutation, trial in zip(chosen, pool.imap(attempt, chosen), strict=True):
+            alive += not trial.killed
+            print("killed  " if trial.killed else "ALIVE   ", mutation.breaks, trial.report, flush=True)  # noqa: T201
+    print(f"{len(chosen) - alive} of {len(chosen)} mutations are seen by the test that guards against them.")  # noqa: T201
+    return int(alive > 0)
 
 
-def _report(chosen: Sequence[Mutation], run: Callable[..., Any]) -> int:
-    """Print one line for each mutation; how many were not killed."""
-    tests = defaultdict(set)
+def _fails_unbroken(pool: Pool, chosen: Sequence[Mutation]) -> str:
+    """Run the tests of the mutations without any, file by file; what pytest says if one fails, else nothing."""
+    tests: dict[str, set[str]] = defaultdict(set)
     for mutation in chosen:
         tests[mutation.test.partition("::")[0]].add(mutation.test)
-    for trial in run(attempt_unbroken, [sorted(names) for names in tests.values()]):
-        if not trial.killed:
-            sys.exit(trial.report)
-    failures = 0
-    trials: Sequence[Trial] = run(attempt, chosen)
-    for mutation, trial in zip(chosen, trials, strict=True):
-        failures += not trial.killed
-        print("killed  " if trial.killed else "ALIVE   ", mutation.breaks, trial.report, flush=True)  # noqa: T201
-    return failures
+    trials = pool.imap_unordered(attempt_unbroken, [sorted(names) for names in tests.values()])
+    return next((trial.report for trial in trials if trial.report), "")
 
 
 if __name__ == "__main__":
