@@ -13,6 +13,7 @@ from fantasyid.core.imaging import Photo, as_photo, to_tensor
 from fantasyid.face.align import (
     FACE_SIZE,
     PORTRAIT_SIZE,
+    beyond_edge,
     face_transform,
     five_points,
     portrait_transform,
@@ -25,6 +26,8 @@ from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
 
 PhotoStyle = Literal["portrait", "ffhq"]
+_BEYOND = 0.0
+"""What a reference shows beyond the photo's edge: mid-grey, as in training (`data.precompute.tighten`)."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ def prepare_identity(
         crops, reference_image = _ffhq_pictures(photos, landmarks, size)
         face_crop = _shrink(crops if parser is None else whiten(crops, parser), side)
     else:
-        reference_image = warp(photos, widen_transform(portrait_transform(landmarks), size), size)
+        frame = widen_transform(portrait_transform(landmarks), size)
+        outside = beyond_edge(frame, size, (photos.shape[2], photos.shape[3]))
+        reference_image = warp(photos, frame, size).masked_fill(outside, _BEYOND)
         affine = face_transform(landmarks)
         if parser is None:
             face_crop = warp(photos, affine, side)
