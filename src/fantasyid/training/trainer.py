@@ -155,7 +155,7 @@ class Trainer:
         numbers = {name: float(value.detach()) for name, value in values.items()}
         if not math.isfinite(numbers["loss"] + numbers["norm"]):
             raise InvalidRequestError(
-                f"The loss of step {self.step} is {numbers['loss']} and its gradient's norm {numbers['norm']}; continue "
+                f"The loss of step {self.step} is {numbers['loss']} and its gradient's norm {numbers['norm']}; go on "
                 f"from the last checkpoint, {self.checkpoint}, with a lower learning_rate."
             )
         with (self.folder / "log.jsonl").open("a") as log:
