@@ -283,10 +283,10 @@ def random_person(pipeline: FantasyIDPipeline) -> IdentityInputs:
     """A person for `whole_pipeline`."""
     generator = torch.Generator().manual_seed(3)
     config, factor, side = pipeline.transformer.config, 8, pipeline.face_vision.config.image_size
-    vertices = pipeline.identity_encoder.config.levels[0]
-    shapes = (3, config.sample_height * factor, config.sample_width * factor), (3, side, side), (vertices, 3)
+    shapes = (3, config.sample_height * factor, config.sample_width * factor), (3, side, side)
     images = [torch.randn(1, *shape, generator=generator).clamp(-1, 1) for shape in shapes]
-    return IdentityInputs(*images, topology_hash="benchmark")
+    vertices = pipeline.identity_encoder.vertex_encoder.template[None].cpu()
+    return IdentityInputs(*images, vertices, topology_hash="benchmark")
 
 
 def step_inputs(size: Size, device: torch.device, dtype: torch.dtype, batch_size: int = 2) -> dict[str, Any]:

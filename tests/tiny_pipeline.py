@@ -15,6 +15,7 @@ from tests.tiny import (
     seeded,
     tiny_face_reader_model,
     tiny_face_vision,
+    tiny_hierarchy,
     tiny_identity_encoder,
     tiny_transformer,
 )
@@ -76,10 +77,11 @@ def tiny_pipeline(**components: Any) -> FantasyIDPipeline:
 
 
 def tiny_person(seed: int = 0, people: int = 1, topology_hash: str = "tiny") -> IdentityInputs:
-    """People for `tiny_pipeline`."""
+    """People for `tiny_pipeline`, who differ from its mean head by millimetres."""
+    mean_head = tiny_hierarchy((60, 20, 7), 5)["template"]
     return IdentityInputs(
         reference_image=noise(people, 3, 32, 32, seed=seed).clamp(-1, 1),
         face_crop=noise(people, 3, 32, 32, seed=seed + 1).clamp(-1, 1),
-        vertices=8 * noise(people, 60, 3, seed=seed + 2),
+        vertices=mean_head + 0.5 * noise(people, 60, 3, seed=seed + 2),
         topology_hash=topology_hash,
     )

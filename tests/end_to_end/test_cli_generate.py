@@ -1,6 +1,7 @@
 """`fantasyid generate` and `doctor` as a user meets them, with a tiny model saved to a folder."""
 
 import json
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fantasyid.geometry.edits import HeadEditor
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.pipelines.builtin import save_builtin
+from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.tiny import tiny_face_reader_model, tiny_face_vision, tiny_hierarchy, tiny_identity_encoder
 from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
 
@@ -316,3 +318,78 @@ def test_doctor_checks_the_hashes_of_the_weights(tmp_path: Path) -> None:
     (damaged, _) = _weights(tmp_path)
     assert damaged.problem is not None
     assert shard.name in damaged.problem
+
+
+def without_photo(out: Path, model: Path, *options: str, prompt: str = PROMPT) -> Result:
+    arguments = ["generate", "--prompt", prompt, "--out", str(out), "--model", str(model), *options]
+    return CliRunner().invoke(app, [*arguments, "--device", "cpu", "--dtype", "float32"])
+
+
+def test_a_video_of_anybody_needs_no_photo(photo: Path, model: Path, tmp_path: Path) -> None:
+    options = ("--no-identity", "--steps", "1", "--seed", "0")
+    result = without_photo(tmp_path / "anybody.mp4", model, *options)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "anybody.json").read_text())
+    assert (record["photo_sha256"], record["face_index"], record["face_box"]) == (None, None, None)
+    assert (tmp_path / "anybody.jpg").is_file()
+    assert generate(photo, tmp_path / "other.mp4", model, *options).exit_code == 0
+    assert np.array_equal(read_video(tmp_path / "anybody.mp4")[0], read_video(tmp_path / "other.mp4")[0])
+    refused = without_photo(tmp_path / "nobody.mp4", model)
+    assert refused.exit_code == 2
+    assert "no photo; give one, or --no-identity" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--guidance", "inf"), "--guidance is inf; it must be a number from 0 to 100"),
+        (("--guidance", "nan"), "--guidance is nan"),
+        (("--guidance", "1e30"), "--guidance is 1e+30"),
+        (("--guidance", "-1"), "--guidance is -1.0"),
+        (("--identity-scale", "nan"), "--identity-scale is nan; it must be a number from 0 to 10"),
+        (("--identity-scale", "inf"), "--identity-scale is inf"),
+        (("--seed", str(2**64)), "should be less than or equal to"),
+        (("--seed", "-1"), "should be greater than or equal to 0"),
+        (("--steps", "0"), "should be greater than or equal to 1"),
+        (("--guidance-interval", "0", "nan"), "two rising shares of the steps"),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused_before_any_work(
+    photo: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    result = generate(photo, tmp_path / "video.mp4", "no/such/model", *options)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_files_come_of_numbers_that_are_not_finite(photo: Path, model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    pipeline = FantasyIDPipeline.from_pretrained(broken)
+    with torch.no_grad():
+        pipeline.vae.decoder.conv_out.conv.bias.fill_(float("nan"))
+    pipeline.vae.save_pretrained(broken / "vae")
+    (tmp_path / "videos").mkdir()
+    result = generate(photo, tmp_path / "videos" / "video.mp4", broken, "--steps", "1")
+    assert result.exit_code == 2, result.output
+    assert "The VAE gave numbers that are not finite" in " ".join(result.stderr.split())
+    assert not list((tmp_path / "videos").iterdir())
+
+
+def test_what_may_disappoint_is_told(photo: Path, model: Path, tmp_path: Path) -> None:
+    options = ("--steps", "1", "--backend", "builtin", "--edit", "face-width=1")
+    result = generate(photo, tmp_path / "video.mp4", model, *options, prompt="Eine Frau lächelt")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stderr.split())
+    assert "video was never measured to follow the head's vertices; see docs/editing.md" in told
+    assert told.count("looks like German") == 1
+    measured = tmp_path / "measured"
+    shutil.copytree(model, measured)
+    for follows, words in ((False, "video does not follow the head's vertices"), (True, None)):
+        index = json.loads((measured / "model_index.json").read_text())
+        (measured / "model_index.json").write_text(json.dumps({**index, "follows_vertices": follows}))
+        result = generate(photo, tmp_path / "video.mp4", measured, *options)
+        assert result.exit_code == 0, result.output
+        told = " ".join(result.stderr.split())
+        assert words in told if words else "vertices" not in told

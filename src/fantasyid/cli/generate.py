@@ -5,6 +5,9 @@ import secrets
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -14,7 +17,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fantasyid.core.errors import InvalidRequestError, TopologyMismatchError
+from fantasyid.core.bounds import GUIDANCE_SCALE, IDENTITY_SCALE, SEED, check_number
+from fantasyid.core.errors import FantasyIDWarning, InvalidRequestError, TopologyMismatchError
 from fantasyid.geometry.edit_table import check_strengths
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -95,15 +99,22 @@ DecaFolder = Annotated[
 
 
 def generate(
-    photo: Annotated[Path, typer.Argument(help="Photo of the person, in any common format.")],
     prompt: Annotated[str, typer.Option(help="What happens in the video.")],
     out: Annotated[Path, typer.Option(help="Video to write, FILE.mp4; FILE.json and FILE.jpg are put beside it.")],
-    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same machine: same video. Else random.")] = None,
+    photo: Annotated[
+        Path | None,
+        typer.Argument(help="Photo of the person, in any common format; not needed with --no-identity."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=SEED.low, max=SEED.high, help="Same seed, same machine: same video. Else random."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps. Default: the model's own.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How strictly the prompt is followed; 1 is off. Default: the model's own.")
+        float | None,
+        typer.Option(help="How strictly the prompt is followed, 0 to 100; 1 is off. Default: the model's own."),
     ] = None,
-    identity_scale: Annotated[float, typer.Option(min=0, help="Strength of the identity tokens.")] = 1.0,
+    identity_scale: Annotated[float, typer.Option(help="Strength of the identity tokens, 0 to 10.")] = 1.0,
     no_identity: Annotated[bool, typer.Option("--no-identity", help="Anybody: text-to-video.")] = False,
     no_reference: Annotated[bool, typer.Option("--no-reference", help="Leave out the portrait's latent.")] = False,
     no_identity_tokens: Annotated[
@@ -159,7 +170,7 @@ def generate(
 
       fantasyid generate group.jpg --face 1 --prompt "a man turns the head to the left" --out turn.mp4 --seed 7
 
-      fantasyid generate photo.jpg --prompt "a person talks" --out anybody.mp4 --no-identity
+      fantasyid generate --prompt "a person talks" --out anybody.mp4 --no-identity
 
       fantasyid generate photo.jpg --prompt "a woman nods" --out wide.mp4 --edit face-width=+0.5 --edit nose-length=-0.3
     """
@@ -175,6 +186,15 @@ def generate(
             "--vertices and --edit act through the identity tokens, which --no-identity and --no-identity-tokens leave "
             "out; give one or the other."
         )
+    if guidance is not None:
+        check_number("--guidance", guidance, GUIDANCE_SCALE)
+    check_number("--identity-scale", identity_scale, IDENTITY_SCALE)
+    if not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
+        raise InvalidRequestError(
+            f"--guidance-interval is {guidance_interval}; it must be two rising shares of the steps within 0..1."
+        )
+    if photo is None and not no_identity:
+        raise InvalidRequestError("There is no photo; give one, or --no-identity for a video of anybody.")
     if not prompt.strip():
         raise InvalidRequestError("The prompt is empty; say what happens, such as --prompt 'a person smiles'.")
 
@@ -184,7 +204,7 @@ def generate(
     from fantasyid.core.imaging import read_photo
     from fantasyid.geometry.head_files import read_head
 
-    pixels = read_photo(photo)
+    pixels = None if photo is None else read_photo(photo)
     head = None if vertices is None else read_head(vertices)
 
     from fantasyid.conditioning.identity import read_identity
@@ -217,13 +237,18 @@ def generate(
         used_plan = apply_plan(pipeline, plan.value, used_device)
         pipeline.set_progress_bar_config(disable=True)
         clock.lap("load_model")
-    with console.status("Reading the photo"):
-        person, reading = read_identity(
-            pixels, _reader(pipeline, backend, deca_folder), face, pipeline.identity_preparation()
-        )
-        clock.lap("read_photo")
-    tell_faces(console, reading)
-    person = _change_head(person, head, edits)
+    person, reading = None, None
+    if pixels is not None:
+        with console.status("Reading the photo"):
+            person, reading = read_identity(
+                pixels, _reader(pipeline, backend, deca_folder), face, pipeline.identity_preparation()
+            )
+            clock.lap("read_photo")
+        tell_faces(console, reading)
+        person = _change_head(person, head, edits)
+    if (edits or head is not None) and pipeline.config.follows_vertices is not True:
+        follows = "was never measured to follow" if pipeline.config.follows_vertices is None else "does not follow"
+        console.print(f"Warning: this model's video {follows} the head's vertices; see docs/editing.md.")
 
     used_seed = secrets.randbelow(2**32) if seed is None else seed
     call: dict[str, Any] = {
@@ -237,7 +262,7 @@ def generate(
     if process_count() > 1:
         layout = ParallelLayout.for_devices(process_count(), call["guidance_scale"] > 1)
         pipeline.enable_parallelism(DeviceGroup(layout, used_device))
-    with _progress(console) as progress:
+    with told_warnings(console), _progress(console) as progress:
         task = progress.add_task("Generating", total=call["num_inference_steps"])
 
         def advance(_: FantasyIDPipeline, step: int, __: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -273,9 +298,9 @@ def generate(
         fps=pipeline.config.fps,
         model_name=model,
         weights_sha256=_weights_sha256(pipeline),
-        photo_sha256=hashlib.sha256(photo.read_bytes()).hexdigest(),
-        face_index=reading.face_index,
-        face_box=reading.face.box,
+        photo_sha256=None if photo is None else hashlib.sha256(photo.read_bytes()).hexdigest(),
+        face_index=None if reading is None else reading.face_index,
+        face_box=None if reading is None else reading.face.box,
         face_backend=None if backend is None else backend.value,
         head_file_sha256=None if vertices is None else hashlib.sha256(vertices.read_bytes()).hexdigest(),
         edits=edits,
@@ -286,8 +311,11 @@ def generate(
         timings_s=clock.seconds,
         **call,
     )
-    portrait = (person.reference_image[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5
-    paths = save_generation(out, frames, record.fps, portrait.round().clip(0, 255).astype(np.uint8), record)
+    portrait = None
+    if person is not None:
+        picture = (person.reference_image[0].permute(1, 2, 0).cpu().numpy() + 1) * 127.5
+        portrait = picture.round().clip(0, 255).astype(np.uint8)
+    paths = save_generation(out, frames, record.fps, portrait, record)
     total = sum(clock.seconds.values())
     typer.echo(f"{paths.video} (and {paths.record.name}, {paths.sheet.name}), seed {used_seed}, {total:.0f} s")
 
@@ -427,6 +455,23 @@ def quieten_libraries() -> None:
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+
+
+@contextmanager
+def told_warnings(console: Console) -> Iterator[None]:
+    """Print our own warnings as one line each; others show as they always do."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        warnings.simplefilter("always", FantasyIDWarning)
+
+        def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, FantasyIDWarning):
+                console.print(f"Warning: {message}", markup=False)
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = tell
+        yield
 
 
 def tell_faces(console: Console, reading: "FaceReading") -> None:

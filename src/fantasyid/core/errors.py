@@ -37,6 +37,14 @@ class UnreadableMeshError(FantasyIDError):
     """The file is missing, damaged, or not a triangle mesh."""
 
 
+class NotFiniteError(FantasyIDError):
+    """A network gave numbers that are not finite, so there is no video."""
+
+
+class ImpossibleHeadError(FantasyIDError):
+    """The vertices are not a head: of another unit, lying or turned, or nothing at all."""
+
+
 class OutOfMemoryError(FantasyIDError):
     """The GPU's memory does not suffice."""
 
@@ -55,3 +63,7 @@ class CorruptWeightsError(FantasyIDError):
 
 class TopologyMismatchError(FantasyIDError):
     """Vertices or coefficients of one head model were given to what was made for another."""
+
+
+class FantasyIDWarning(UserWarning):
+    """Something the user should know that does not stop the work; the command line shows the message."""

@@ -40,6 +40,8 @@ class PipelineSettings(BaseModel):
     """Guidance when a call names none."""
     fps: int = Field(ge=1)
     """Frames per second of the training clips."""
+    follows_vertices: bool | None = None
+    """Whether videos of these weights were measured to change with the head's vertices; None was not measured."""
 
 
 def save_builtin(pipeline: DiffusionPipeline, folder: Path, storage: Storage = "int8") -> None:

@@ -1,114 +1,45 @@
 """One face photo and one prompt become a video of that person."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXDPMScheduler,
-    DiffusionPipeline,
-)
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from einops import rearrange, repeat
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
-from PIL import Image
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
-from fantasyid.conditioning.latents import (
-    allowed_frames,
-    concat_reference,
-    decode_video,
-    padding_frames,
-    reference_latents,
-    rotary_embedding,
-)
-from fantasyid.conditioning.text import encode_text
-from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, TopologyMismatchError
+from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
+from fantasyid.core.errors import InvalidRequestError, MissingWeightsError
 from fantasyid.core.imaging import Photo
 from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
-from fantasyid.face.reconstruct_deca import DecaReconstructor
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
-from fantasyid.models.injection import IdentityKeyValues
 from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_component
+from fantasyid.pipelines import checks, sampling
+from fantasyid.pipelines.builtin import load_builtin
+from fantasyid.pipelines.callbacks import StepCallback, after_each_step
+from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
 from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
 from fantasyid.pipelines.full_size import check_pipeline_folder
 from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
 from fantasyid.pipelines.parallel import DeviceGroup
-
-StepTensors = dict[str, torch.Tensor | None]
-StepCallback = Callable[["FantasyIDPipeline", int, torch.Tensor, StepTensors], StepTensors]
+from fantasyid.pipelines.pipeline_output import FantasyIDPipelineOutput
+from fantasyid.pipelines.readers import face_reader_of
+from fantasyid.pipelines.turns import RunningCall, Turns, take_turns
 
 _HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only")
-_OFFSET = 2.0
-"""What CogVideoX 1.5's image-to-video base is told beside the time; it was trained with this value only."""
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-@dataclass
-class FantasyIDPipelineOutput(BaseOutput):
-    """Videos, one per prompt and per video asked for.
-
-    Attributes:
-        frames: Lists of PIL images (`"pil"`), an array (B, T, H, W, 3) in [0, 1] (`"np"`), a tensor (B, T, 3, H, W) in
-            [0, 1] (`"pt"`), or scaled latents (B, T, C, h, w) (`"latent"`).
-    """
-
-    frames: list[list[Image.Image]] | npt.NDArray[np.float32] | torch.Tensor
-
-
-@dataclass(frozen=True)
-class IdentityConditions:
-    """What the network is told about the person, computed once per video.
-
-    Attributes:
-        reference: Reference latent (B, 1, C, h, w), or None when it is switched off.
-        tokens: Identity tokens (B, N, D), or None when they are switched off.
-    """
-
-    reference: torch.Tensor | None
-    tokens: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class _DenoiserInputs:
-    """What stays the same over the denoising steps, for both branches of guidance."""
-
-    reference: torch.Tensor | None
-    key_values: IdentityKeyValues | None
-    identity_scale: float | torch.Tensor
-
-    def positive(self) -> "_DenoiserInputs":
-        """The second half of the batch: the branch that guidance leads towards."""
-        reference, key_values, scale = self.reference, self.key_values, self.identity_scale
-        if reference is not None:
-            reference = reference.chunk(2)[1]
-        if key_values is not None:
-            key_values = IdentityKeyValues(
-                *(tuple(x.chunk(2)[1] for x in part) for part in (key_values.keys, key_values.values))
-            )
-        if isinstance(scale, torch.Tensor):
-            scale = scale.chunk(2)[1]
-        return _DenoiserInputs(reference, key_values, scale)
-
-
-class FantasyIDPipeline(DiffusionPipeline):
+class FantasyIDPipeline(RunningCall, DiffusionPipeline):
     """Identity-preserving text-to-video (paper 3).
 
     The person enters in two separable ways: the portrait's latent beside the noise, as in CogVideoX-I2V, and the
@@ -130,11 +61,12 @@ class FantasyIDPipeline(DiffusionPipeline):
         fps: Frames per second the model was trained at.
         keep_expression_and_pose: Whether the 3D head keeps the photo's expression and pose, as the heads that the
             released checkpoint was made with; only for a released identity encoder.
+        follows_vertices: Whether videos were measured to change with the head's vertices; None was not measured.
     """
 
     model_cpu_offload_seq = "face_reader_model->text_encoder->face_vision->identity_encoder->transformer->vae"
     _optional_components: ClassVar[list[str]] = ["identity_encoder", "face_vision", "face_reader_model"]
-    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "prompt_embeds", "negative_prompt_embeds"]
+    _callback_tensor_inputs: ClassVar[list[str]] = list(checks.CALLBACK_TENSORS)
 
     def __init__(
         self,
@@ -151,6 +83,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         default_guidance_scale: float = 6.0,
         fps: int = 8,
         keep_expression_and_pose: bool = False,
+        follows_vertices: bool | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -169,6 +102,7 @@ class FantasyIDPipeline(DiffusionPipeline):
             default_guidance_scale=default_guidance_scale,
             fps=fps,
             keep_expression_and_pose=keep_expression_and_pose,
+            follows_vertices=follows_vertices,
         )
         self.vae_scale_factor_spatial = 2 ** (len(vae.config.block_out_channels) - 1)
         self.vae_scale_factor_temporal = vae.config.temporal_compression_ratio
@@ -176,6 +110,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         self._face_reader: FaceReader | None = None
         self._devices: DeviceGroup | None = None
         self.memory_plan: MemoryPlan = "fast"
+        self._turns = Turns()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "FantasyIDPipeline":
@@ -226,25 +161,10 @@ class FantasyIDPipeline(DiffusionPipeline):
 
     @property
     def face_reader(self) -> FaceReader:
-        """Finds and reads faces in photos; made at the first use.
-
-        The networks are the built-in ones. Only the released checkpoint needs FLAME heads, so DECA's files; see
-        `DecaReconstructor`. They are made as the authors' script makes them, or neutral if the pipeline's config says
-        so.
-        """
+        """Finds and reads faces in photos; made at the first use, see `readers.face_reader_of`."""
         if self._face_reader is None:
-            if isinstance(self.identity_encoder, ReleasedIdentityEncoder):
-                keep = self.config.keep_expression_and_pose
-                reconstructor = DecaReconstructor.load(keep_expression_and_pose=keep)
-                face_reader_model = self.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
-                self._face_reader = FaceReader(face_reader_model, reconstructor=reconstructor)
-            elif self.face_reader_model is None:
-                raise MissingWeightsError(
-                    "This pipeline has no face_reader_model to read a photo with; pass identity_inputs, "
-                    'or take the one of FantasyIDPipeline.from_pretrained("mini").'
-                )
-            else:
-                self._face_reader = FaceReader(self.face_reader_model)
+            keep = self.config.keep_expression_and_pose
+            self._face_reader = face_reader_of(self.face_reader_model, self.identity_encoder, keep)
         return self._face_reader
 
     def enable_parallelism(self, devices: DeviceGroup) -> None:
@@ -274,13 +194,11 @@ class FantasyIDPipeline(DiffusionPipeline):
             What `read_identity` needs beside the photo.
         """
         config, factor = self.transformer.config, self.vae_scale_factor_spatial
-        size = (
-            config.sample_height * factor if height is None else height,
-            config.sample_width * factor if width is None else width,
-        )
+        height = config.sample_height * factor if height is None else height
+        width = config.sample_width * factor if width is None else width
         style: PhotoStyle = "portrait" if self.identity_encoder is None else self.identity_encoder.photo_style
         face_size = FACE_SIZE if self.face_vision is None else self.face_vision.config.image_size
-        return IdentityPreparation(style, size, face_size)
+        return IdentityPreparation(style, (height, width), face_size)
 
     def encode_prompt(
         self,
@@ -290,6 +208,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         num_videos_per_prompt: int = 1,
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt_embeds: torch.Tensor | None = None,
+        truncate: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Encode prompts to token states, repeated for each video asked for.
 
@@ -300,245 +219,33 @@ class FantasyIDPipeline(DiffusionPipeline):
             num_videos_per_prompt: Videos of each prompt.
             prompt_embeds: (P, L, D), states instead of `prompt`.
             negative_prompt_embeds: (P, L, D), states instead of `negative_prompt`.
+            truncate: Cut prompts that are too long instead of refusing them.
 
         Returns:
             States and negative states (or None), each (P * num_videos_per_prompt, L, D) on the pipeline's device in
             the transformer's dtype, the videos of one prompt side by side.
         """
 
-        def encode(texts: list[str]) -> torch.Tensor:
-            return encode_text(self.tokenizer, self.text_encoder, texts, self.transformer.config.max_text_seq_length)
+        def encode(texts: str | list[str] | None) -> torch.Tensor:
+            length, device = self.transformer.config.max_text_seq_length, self._execution_device
+            return prompt_states(self.tokenizer, self.text_encoder, length, texts, device, truncate)
 
         def place(states: torch.Tensor) -> torch.Tensor:
             placed = states.to(self._execution_device, self.transformer.dtype)
             return repeat(placed, "b l d -> (b n) l d", n=num_videos_per_prompt)
 
         if prompt_embeds is None:
-            assert prompt is not None, "check_inputs lets one of the two through"
-            prompt_embeds = encode([prompt] if isinstance(prompt, str) else prompt)
+            prompt_embeds = encode(prompt)
         if not do_classifier_free_guidance:
             return place(prompt_embeds), None
         if negative_prompt_embeds is None:
-            negatives = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""]
-            negative_prompt_embeds = encode(negatives)
+            negative_prompt_embeds = encode(negative_prompt or "")
         if negative_prompt_embeds.shape[0] == 1:
             negative_prompt_embeds = negative_prompt_embeds.expand_as(prompt_embeds)
         return place(prompt_embeds), place(negative_prompt_embeds)
 
-    def encode_identity(
-        self,
-        inputs: IdentityInputs | None,
-        batch_size: int,
-        size: tuple[int, int],
-        use_reference: bool = True,
-        use_identity_tokens: bool = True,
-    ) -> IdentityConditions:
-        """Encode the person, once for all denoising steps.
-
-        Args:
-            inputs: One person, or one per prompt; None is nobody.
-            batch_size: Videos to be made; a multiple of the number of persons.
-            size: Height and width of the video in pixels.
-            use_reference: Whether the reference latent is wanted.
-            use_identity_tokens: Whether the identity tokens are wanted.
-
-        Returns:
-            The conditions on the pipeline's device in the transformer's dtype, what is not wanted left out.
-
-        Raises:
-            InvalidRequestError: The number of persons or the reference picture's size does not fit the videos.
-            TopologyMismatchError: The vertices are of another mesh than the identity encoder was trained on.
-        """
-        if inputs is None:
-            return IdentityConditions(None, None)
-        device, dtype = self._execution_device, self.transformer.dtype
-        people, _, height, width = inputs.reference_image.shape
-        if batch_size % people:
-            raise InvalidRequestError(f"{people} people do not fit {batch_size} videos; give one, or one per prompt.")
-        reference, tokens = None, None
-        if use_reference:
-            if (height, width) != size:
-                raise InvalidRequestError(
-                    f"The reference picture is {width}x{height}; it must have the video's size, {size[1]}x{size[0]}."
-                )
-            latents = reference_latents(self.vae, inputs.reference_image.to(device))
-            reference = repeat(latents.to(dtype), "b c 1 h w -> (b n) 1 c h w", n=batch_size // people)
-        if use_identity_tokens:
-            expected = self.identity_encoder.config.topology_hash
-            if expected is not None and inputs.topology_hash != expected:
-                raise TopologyMismatchError(
-                    f"The vertices are of mesh {inputs.topology_hash}, but the identity encoder was trained on "
-                    f"{expected}; read the photo with the head model it was trained with."
-                )
-            face_tokens = self.face_vision(inputs.face_crop.to(device)).tokens
-            identity_tokens = self.identity_encoder(
-                face_tokens.to(self.identity_encoder.dtype), inputs.vertices.to(device)
-            )
-            tokens = repeat(identity_tokens.to(dtype), "b k d -> (b n) k d", n=batch_size // people)
-        return IdentityConditions(reference, tokens)
-
-    def check_inputs(
-        self,
-        prompt: str | list[str] | None,
-        negative_prompt: str | list[str] | None,
-        prompt_embeds: torch.Tensor | None,
-        negative_prompt_embeds: torch.Tensor | None,
-        image: Photo | None,
-        identity_inputs: IdentityInputs | None,
-        use_reference: bool,
-        use_identity_tokens: bool,
-        num_frames: int,
-        height: int,
-        width: int,
-        num_inference_steps: int,
-        guidance_interval: tuple[float, float],
-        num_videos_per_prompt: int,
-        output_type: str,
-        callback_on_step_end_tensor_inputs: list[str],
-    ) -> None:
-        """Refuse what cannot be done, before any work is done.
-
-        Raises:
-            InvalidRequestError: A value is not allowed; the message names those that are.
-            MissingWeightsError: A component is needed and not there.
-        """
-        if (prompt is None) == (prompt_embeds is None):
-            raise InvalidRequestError("Pass either prompt or prompt_embeds.")
-        if negative_prompt is not None and negative_prompt_embeds is not None:
-            raise InvalidRequestError("Pass negative_prompt or negative_prompt_embeds, not both.")
-        if prompt_embeds is not None and negative_prompt_embeds is not None:
-            shapes = tuple(prompt_embeds.shape), tuple(negative_prompt_embeds.shape)
-            if shapes[0] != shapes[1]:
-                raise InvalidRequestError(
-                    f"prompt_embeds {shapes[0]} and negative_prompt_embeds {shapes[1]} must have the same shape."
-                )
-        if isinstance(prompt, list) and isinstance(negative_prompt, list) and len(prompt) != len(negative_prompt):
-            raise InvalidRequestError(f"There are {len(negative_prompt)} negative prompts for {len(prompt)} prompts.")
-        if prompt == []:
-            raise InvalidRequestError("The list of prompts is empty.")
-        if output_type not in OUTPUT_TYPES:
-            raise InvalidRequestError(f"output_type is {output_type!r}; it can be {', '.join(OUTPUT_TYPES)}.")
-        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise InvalidRequestError(
-                f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it can have {self._callback_tensor_inputs}."
-            )
-        for name, value in (
-            ("num_inference_steps", num_inference_steps),
-            ("num_videos_per_prompt", num_videos_per_prompt),
-        ):
-            if value < 1:
-                raise InvalidRequestError(f"{name} is {value}; it must be at least 1.")
-        if not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
-            raise InvalidRequestError(
-                f"guidance_interval is {guidance_interval}; it must be two rising shares of the steps within 0..1."
-            )
-        if num_inference_steps > self.scheduler.config.num_train_timesteps:
-            raise InvalidRequestError(
-                f"num_inference_steps is {num_inference_steps}; "
-                f"it can be at most {self.scheduler.config.num_train_timesteps}."
-            )
-        if not isinstance(self.transformer, FantasyIDTransformer3DModel):
-            raise InvalidRequestError(
-                f"The transformer is a {type(self.transformer).__name__}; wrap it with "
-                "FantasyIDTransformer3DModel.from_base."
-            )
-        if not isinstance(self.scheduler, CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
-            raise InvalidRequestError(
-                f"The scheduler is a {type(self.scheduler).__name__}; "
-                "use CogVideoXDDIMScheduler or CogVideoXDPMScheduler."
-            )
-        self._check_size(num_frames, height, width)
-        self._check_identity(image, identity_inputs, use_reference, use_identity_tokens)
-        if identity_inputs is not None:
-            people = identity_inputs.reference_image.shape[0]
-            if prompt_embeds is not None:
-                prompts = prompt_embeds.shape[0]
-            else:
-                prompts = len(prompt) if isinstance(prompt, list) else 1
-            if people not in (1, prompts):
-                raise InvalidRequestError(f"{people} people do not fit {prompts} prompts; give one, or one per prompt.")
-
-    def _check_size(self, num_frames: int, height: int, width: int) -> None:
-        config = self.transformer.config
-        # CogVideoX 1.5 was trained at 5 and 10 seconds; its config has the shorter.
-        longest = config.sample_frames if config.patch_size_t is None else 2 * config.sample_frames - 1
-        lengths = allowed_frames(self.vae, longest)
-        if num_frames not in lengths:
-            raise InvalidRequestError(f"num_frames is {num_frames}; this model makes {', '.join(map(str, lengths))}.")
-        multiple = self.vae_scale_factor_spatial * config.patch_size
-        if height < multiple or width < multiple or height % multiple or width % multiple:
-            raise InvalidRequestError(f"The size {width}x{height} must be in multiples of {multiple} pixels.")
-        trained = (
-            config.sample_height * self.vae_scale_factor_spatial,
-            config.sample_width * self.vae_scale_factor_spatial,
-        )
-        if config.use_learned_positional_embeddings and (height, width) != trained:
-            raise InvalidRequestError(
-                f"The size is {width}x{height}; this model's learned positions allow {trained[1]}x{trained[0]} only."
-            )
-        if config.patch_size_t is not None and (height > trained[0] or width > trained[1]):
-            raise InvalidRequestError(
-                f"The size is {width}x{height}; this model's positions end at {trained[1]}x{trained[0]}."
-            )
-
-    def _check_identity(
-        self,
-        image: Photo | None,
-        identity_inputs: IdentityInputs | None,
-        use_reference: bool,
-        use_identity_tokens: bool,
-    ) -> None:
-        if image is not None and identity_inputs is not None:
-            raise InvalidRequestError("Pass image or identity_inputs, not both.")
-        if image is None and identity_inputs is None:
-            return
-        if use_reference and self.transformer.config.in_channels != 2 * self.vae.config.latent_channels:
-            raise InvalidRequestError(
-                f"This base takes {self.transformer.config.in_channels} latent channels, so no reference latent "
-                f"(an I2V base takes {2 * self.vae.config.latent_channels}); pass use_reference=False."
-            )
-        missing = [name for name in ("identity_encoder", "face_vision") if getattr(self, name) is None]
-        if self.transformer.config.identity_token_dim is None:
-            missing.append("injection in its transformer")
-        if use_identity_tokens and missing:
-            raise MissingWeightsError(
-                f"This pipeline has no {' and no '.join(missing)}; pass use_identity_tokens=False, or load a model "
-                'with identity weights such as FantasyIDPipeline.from_pretrained("mini").'
-            )
-
-    def prepare_latents(
-        self,
-        shape: tuple[int, int, int, int, int],
-        generator: torch.Generator | list[torch.Generator] | None,
-        device: torch.device,
-        latents: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Draw the noise the video starts from, or take what is given.
-
-        Args:
-            shape: (B, T, C, h, w).
-            generator: One, or one per video.
-            device: Where the result is needed.
-            latents: Noise of this shape to use instead.
-
-        Returns:
-            Latents in the dtype they keep through all steps, times the standard deviation the scheduler starts with:
-            float32, and with the released checkpoint the transformer's, to which its authors round them.
-
-        Raises:
-            InvalidRequestError: The noise or the list of generators does not fit the shape.
-        """
-        if isinstance(generator, list) and len(generator) != shape[0]:
-            raise InvalidRequestError(f"There are {len(generator)} generators for {shape[0]} videos.")
-        dtype = self.transformer.dtype if self.transformer.config.injection_kind == "released" else torch.float32
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        elif latents.shape != shape:
-            raise InvalidRequestError(f"latents are {tuple(latents.shape)} and must be {shape}.")
-        return latents.to(device, dtype) * float(self.scheduler.init_noise_sigma)
-
     @explain_out_of_memory
+    @take_turns
     @torch.no_grad()
     def __call__(
         self,
@@ -561,6 +268,7 @@ class FantasyIDPipeline(DiffusionPipeline):
         latents: torch.Tensor | None = None,
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt_embeds: torch.Tensor | None = None,
+        truncate_prompt: bool = False,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | PipelineCallback | MultiPipelineCallbacks | None = None,
@@ -573,10 +281,10 @@ class FantasyIDPipeline(DiffusionPipeline):
             image: Photo of the person: a file, a PIL image, or RGB uint8 (H, W, 3). None makes plain text-to-video.
             negative_prompt: What guidance leads away from; the empty text by default.
             num_inference_steps: Denoising steps; the model's own number by default.
-            guidance_scale: Classifier-free guidance, off at 1 and below; the model's own by default.
+            guidance_scale: Classifier-free guidance, 0 to 100, off at 1 and below; the model's own by default.
             guidance_interval: Share of the steps that are guided, from and to, in 0..1. The others compute one branch
                 instead of two.
-            identity_scale: Factor on what the identity tokens add; 0 is none.
+            identity_scale: Factor on what the identity tokens add, 0 to 10; 0 is none.
             use_reference: Whether the portrait's latent stands beside the noise.
             use_identity_tokens: Whether the identity tokens are injected.
             num_frames: 1, 9, 17 and so on up to the model's own, which is the default; up to twice that with
@@ -590,10 +298,12 @@ class FantasyIDPipeline(DiffusionPipeline):
             latents: Noise (B, T, C, h, w) instead of drawn noise; T is padded to a multiple of the temporal patch.
             prompt_embeds: Token states (B, L, D) instead of `prompt`.
             negative_prompt_embeds: Token states instead of `negative_prompt`.
+            truncate_prompt: Cut prompts that are too long, with a warning, instead of refusing them.
             output_type: `"pil"`, `"np"`, `"pt"` or `"latent"`.
             return_dict: False gives a tuple.
             callback_on_step_end: Called as `callback(pipeline, step, timestep, tensors)` after each step; what it
-                returns replaces the tensors.
+                returns replaces the tensors, and None none. The pipeline it gets is this one with the call's own
+                scheduler: `_guidance_scale` and `_interrupt` set on it change this call, and no other.
             callback_on_step_end_tensor_inputs: Names of the tensors it gets; `latents` by default.
 
         Returns:
@@ -603,6 +313,7 @@ class FantasyIDPipeline(DiffusionPipeline):
             FantasyIDError: The request cannot be met; the class and message say why.
         """
         # 1. Defaults of this model, and checks before any work.
+        checks.check_networks(self.transformer, self.scheduler)
         config, factor = self.transformer.config, self.vae_scale_factor_spatial
         steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
@@ -612,173 +323,78 @@ class FantasyIDPipeline(DiffusionPipeline):
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
-        self.check_inputs(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-            image=image,
-            identity_inputs=identity_inputs,
-            use_reference=use_reference,
-            use_identity_tokens=use_identity_tokens,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            num_inference_steps=steps,
-            guidance_interval=guidance_interval,
-            num_videos_per_prompt=num_videos_per_prompt,
-            output_type=output_type,
-            callback_on_step_end_tensor_inputs=tensor_inputs,
-        )
-        self._guidance_scale, self._interrupt = guidance_scale, False
-        device = self._execution_device
+        prompts = checks.check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, config)
+        checks.check_output(output_type, tensor_inputs)
+        checks.check_numbers(steps, self.scheduler, guidance_scale, identity_scale, num_videos_per_prompt)
+        checks.check_interval(guidance_interval)
+        checks.check_size(config, self.vae, factor, num_frames, height, width)
+        videos = prompts * num_videos_per_prompt
+        checks.check_generator(generator, videos)
+        if image is not None or identity_inputs is not None:
+            checks.check_ways_in(config, self.components, use_reference, use_identity_tokens)
+            checks.check_one_source(image, identity_inputs)
+        latent_frames = (num_frames - 1) // self.vae_scale_factor_temporal + 1
+        padding = padding_frames(config, latent_frames)
+        channels = self.vae.config.latent_channels
+        shape = (videos, padding + latent_frames, channels, height // factor, width // factor)
+        if latents is not None:
+            checks.check_latents(latents, shape)
+            checks.check_given("latents", latents)
 
-        # 2. Text: states of the prompt, and of the null text or the negative prompt for guidance.
-        prompt_embeds, negative_prompt_embeds = self.encode_prompt(
-            prompt, negative_prompt, guidance_scale > 1, num_videos_per_prompt, prompt_embeds, negative_prompt_embeds
-        )
-        batch_size = prompt_embeds.shape[0]
-
-        # 3. The person: the photo is read and encoded once, not at every step.
+        # 2. The person: the photo is read once, and all vertices are checked.
         if image is not None and (use_reference or use_identity_tokens):
             preparation = self.identity_preparation(height, width)
             identity_inputs, _ = read_identity(image, self.face_reader, face_index, preparation)
-        identity = self.encode_identity(
-            identity_inputs, batch_size, (height, width), use_reference, use_identity_tokens
-        )
-        denoiser_inputs = self._prepare_denoiser(identity, identity_scale, negative_prompt_embeds is not None)
-        unguided_inputs = denoiser_inputs if negative_prompt_embeds is None else denoiser_inputs.positive()
+        networks = PersonNetworks.chosen(self.components, use_reference, use_identity_tokens)
+        if identity_inputs is not None:
+            size = (height, width) if use_reference else None
+            checks.check_person(identity_inputs, prompts, size, networks.identity_encoder)
 
-        # 4. Noise.
-        latent_frames = (num_frames - 1) // self.vae_scale_factor_temporal + 1
-        padding = padding_frames(config, latent_frames)
-        shape = (
-            batch_size,
-            padding + latent_frames,
-            self.vae.config.latent_channels,
-            height // factor,
-            width // factor,
+        # 3. Text: states of the prompt, and of the null text or the negative prompt for guidance.
+        prompt_embeds, negative_prompt_embeds = self.encode_prompt(
+            prompt,
+            negative_prompt,
+            guidance_scale > 1,
+            num_videos_per_prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            truncate_prompt,
         )
-        latents = self.prepare_latents(shape, generator, device, latents)
-        rotary = rotary_embedding(config, shape[1], shape[3], shape[4], device)
+
+        # 4. What the transformer is told of the person, once and not at every step.
+        device = self._execution_device
+        has_negative, drops = negative_prompt_embeds is not None, self.config.guidance_drops_identity
+        identity = encode_person(identity_inputs, networks, videos, device, self.transformer.dtype)
+        person = sampling.person_branches(self.transformer, identity, identity_scale, has_negative, drops)
+
+        # 5. Noise.
+        latents = sampling.starting_latents(self.transformer, self.scheduler, shape, generator, device, latents)
         if self._devices is not None:
             video_tokens = shape[1] * shape[3] * shape[4] // config.patch_size**2 // (config.patch_size_t or 1)
             self._devices.split_tokens(self.transformer, (video_tokens, prompt_embeds.shape[1]))
             latents = self._devices.share(latents)
 
-        # 5. Denoising.
-        self.scheduler.set_timesteps(steps, device=device)
-        timesteps = self.scheduler.timesteps
-        self._num_timesteps = len(timesteps)
-        estimate: torch.Tensor | None = None
-        was_guided: bool | None = None
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
-            for step, timestep in enumerate(timesteps):
-                if self.interrupt:
-                    continue
-                text, inputs = prompt_embeds, unguided_inputs
-                is_guided = guidance_interval[0] <= step / len(timesteps) < guidance_interval[1]
-                if is_guided != was_guided:
-                    # What a cache holds is of another batch, or of an earlier call that was cut off.
-                    self.transformer._reset_stateful_cache()
-                    was_guided = is_guided
-                if negative_prompt_embeds is not None and is_guided:
-                    text, inputs = torch.cat([negative_prompt_embeds, prompt_embeds]), denoiser_inputs
-                prediction = self._predict(latents, timestep, text, rotary, inputs)
-                if isinstance(self.scheduler, CogVideoXDPMScheduler):
-                    before = timesteps[step - 1] if step > 0 else None
-                    stepped, estimate = self.scheduler.step(
-                        prediction, estimate, timestep, before, latents, generator=generator, return_dict=False
-                    )
-                else:
-                    stepped = self.scheduler.step(prediction, timestep, latents, return_dict=False)[0]
-                latents = stepped.to(latents.dtype)
-                if callback_on_step_end is not None:
-                    available: StepTensors = {
-                        "latents": latents,
-                        "prompt_embeds": prompt_embeds,
-                        "negative_prompt_embeds": negative_prompt_embeds,
-                    }
-                    wanted = {name: available[name] for name in tensor_inputs}
-                    replaced = {**available, **callback_on_step_end(self, step, timestep, wanted)}
-                    latents, prompt_embeds = replaced["latents"], replaced["prompt_embeds"]
-                    negative_prompt_embeds = replaced["negative_prompt_embeds"]
-                if self._devices is not None:
-                    latents = self._devices.share(latents)
-                progress_bar.update()
+        # 6. Denoising.
+        denoiser = sampling.Denoiser(
+            transformer=self.transformer,
+            rotary=rotary_embedding(config, shape[1], shape[3], shape[4], device),
+            guided=person,
+            unguided=person.positive() if has_negative else person,
+            devices=self._devices,
+        )
+        scheduler = sampling.own_scheduler(self.scheduler, steps, device)
+        running = self._for_one_call(scheduler, guidance_scale)
+        start = sampling.SamplingState(latents, prompt_embeds, negative_prompt_embeds, guidance_scale)
+        with self.progress_bar(total=running.num_timesteps) as progress_bar:
+            after_step = after_each_step(running, callback_on_step_end, tensor_inputs, progress_bar.update)
+            latents = sampling.denoise(denoiser, scheduler, start, generator, guidance_interval, after_step)
 
-        # 6. Frames.
+        # 7. Frames.
         latents = latents[:, padding:]
         frames: Any = latents
         if output_type != "latent":
             video = decode_video(self.vae, rearrange(latents, "b t c h w -> b c t h w"))
+            sampling.check_finite(video, "The VAE")
             frames = self.video_processor.postprocess_video(video.float(), output_type=output_type)
         self.maybe_free_model_hooks()
         return FantasyIDPipelineOutput(frames=frames) if return_dict else (frames,)
-
-    def _prepare_denoiser(
-        self, identity: IdentityConditions, identity_scale: float, has_negative: bool
-    ) -> _DenoiserInputs:
-        reference, tokens = identity.reference, identity.tokens
-        scale: float | torch.Tensor = identity_scale
-        if has_negative:
-            drops = self.config.guidance_drops_identity
-            if reference is not None:
-                reference = torch.cat([torch.zeros_like(reference) if drops else reference, reference])
-            if tokens is not None:
-                scale = tokens.new_full((2 * tokens.shape[0],), identity_scale)
-                if drops:
-                    scale[: tokens.shape[0]] = 0
-                tokens = torch.cat([tokens, tokens])
-        key_values = None if tokens is None else self.transformer.project_identity(tokens)
-        return _DenoiserInputs(reference, key_values, scale)
-
-    def _predict(
-        self,
-        latents: torch.Tensor,
-        timestep: torch.Tensor,
-        text: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor] | None,
-        inputs: _DenoiserInputs,
-    ) -> torch.Tensor:
-        """Predict the velocity, both branches of guidance in one batch."""
-        repeats = text.shape[0] // latents.shape[0]
-        noisy = self.scheduler.scale_model_input(latents, timestep).to(text.dtype)
-        hidden_states = repeat(noisy, "b t c h w -> (n b) t c h w", n=repeats)
-        if self.transformer.config.in_channels != noisy.shape[2]:
-            hidden_states = concat_reference(hidden_states, inputs.reference)
-        arguments = {
-            "hidden_states": hidden_states,
-            "encoder_hidden_states": text,
-            "timestep": timestep.expand(text.shape[0]),
-            "ofs": None if self.transformer.config.ofs_embed_dim is None else noisy.new_full((1,), _OFFSET),
-            "image_rotary_emb": rotary,
-            "identity_key_values": inputs.key_values,
-            "identity_scale": inputs.identity_scale,
-            "return_dict": False,
-        }
-        with self.transformer.cache_context("cond_uncond"):
-            if self._devices is not None and repeats == 2:
-                prediction = self._devices.predict_branches(self.transformer, arguments)
-            else:
-                prediction = self.transformer(**arguments)[0]
-        prediction = prediction.float()
-        if repeats == 1:
-            return prediction
-        negative, positive = prediction.chunk(2)
-        return negative + self.guidance_scale * (positive - negative)
-
-    @property
-    def guidance_scale(self) -> float:
-        """Guidance of the running call; a callback may change it between steps."""
-        return self._guidance_scale
-
-    @property
-    def num_timesteps(self) -> int:
-        """Denoising steps of the running call."""
-        return self._num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        """Set `_interrupt` in a callback to stop denoising after the current step."""
-        return self._interrupt

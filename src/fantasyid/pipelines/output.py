@@ -79,10 +79,11 @@ class GenerationRecord(_Record):
     fps: Annotated[float, Field(gt=0)]
     model_name: str
     weights_sha256: Sha256
-    photo_sha256: Sha256
-    face_index: Annotated[int, Field(ge=0)]
+    photo_sha256: Sha256 | None
+    """None without a photo, as the next two."""
+    face_index: Annotated[int, Field(ge=0)] | None
     """Which of the photo's faces was used."""
-    face_box: tuple[float, float, float, float]
+    face_box: tuple[float, float, float, float] | None
     """Its box in the photo: x0, y0, x1, y1 in pixels."""
     device: str
     dtype: str
@@ -148,7 +149,7 @@ def save_generation(
     out_path: Path,
     frames: npt.NDArray[np.uint8],
     fps: float,
-    reference: npt.NDArray[np.uint8],
+    reference: npt.NDArray[np.uint8] | None,
     metadata: GenerationRecord,
 ) -> GenerationPaths:
     """Write FILE.mp4, FILE.json and FILE.jpg, all three or none.
@@ -160,7 +161,7 @@ def save_generation(
         out_path: Path of the video, ending in `.mp4`.
         frames: RGB (T, H, W, 3), unmarked; the mark is added here if `metadata.provenance_mark`.
         fps: Frames per second.
-        reference: RGB (H, W, 3), the face as the model saw it.
+        reference: RGB (H, W, 3), the face as the model saw it; None without a photo.
         metadata: What made the frames; its size, length and rate must be those of `frames`.
 
     Returns:
@@ -210,13 +211,13 @@ def move_together(sources: Sequence[Path], targets: Sequence[Path], replaced: Pa
 
 
 def contact_sheet(
-    frames: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], record: GenerationRecord
+    frames: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8] | None, record: GenerationRecord
 ) -> Image.Image:
     """Draw the reference, eight evenly spaced frames (all, if there are fewer) and a caption on one page.
 
     Args:
         frames: RGB (T, H, W, 3).
-        reference: RGB (H, W, 3).
+        reference: RGB (H, W, 3), or None: then the frames stand alone.
         record: Gives the caption: prompt and settings.
 
     Returns:
@@ -226,13 +227,16 @@ def contact_sheet(
     picks = np.unique(np.linspace(0, num_frames - 1, _SHEET_FRAMES).round().astype(int))
     tile = (_TILE_WIDTH, round(_TILE_WIDTH * height / width))
     grid_height = 2 * tile[1] + _GAP
-    face = Image.fromarray(reference)
-    face = face.resize((round(grid_height * face.width / face.height), grid_height), Image.Resampling.LANCZOS)
-    left = _MARGIN + face.width + 2 * _GAP
+    left, face = _MARGIN, None
+    if reference is not None:
+        face = Image.fromarray(reference)
+        face = face.resize((round(grid_height * face.width / face.height), grid_height), Image.Resampling.LANCZOS)
+        left += face.width + 2 * _GAP
     page_width = left + _SHEET_COLUMNS * tile[0] + (_SHEET_COLUMNS - 1) * _GAP + _MARGIN
     caption = _caption(record, page_width - 2 * _MARGIN)
     page = Image.new("RGB", (page_width, _MARGIN + grid_height + caption.height + _MARGIN), _PAPER)
-    page.paste(face, (_MARGIN, _MARGIN))
+    if face is not None:
+        page.paste(face, (_MARGIN, _MARGIN))
     for place, index in enumerate(picks):
         row, column = divmod(place, _SHEET_COLUMNS)
         picture = Image.fromarray(frames[index]).resize(tile, Image.Resampling.LANCZOS)

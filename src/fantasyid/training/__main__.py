@@ -10,13 +10,14 @@ diffusers' form in FOLDER/result.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
+from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.face_views import FaceViews
@@ -125,7 +126,7 @@ def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
 
 def _train_encoder(config: StageConfig, options: argparse.Namespace) -> None:
     head = HeadModel.load().to(options.device)
-    encoder = _identity_encoder(config, head).to(options.device)
+    encoder = _identity_encoder(config, options, head).to(options.device)
     model = TaughtEncoder(_vision_model(options), encoder).to(options.device).train()
     trainer = Trainer(model, config.optimiser, options.out, _generator(config, options))
     objective = EncoderObjective(
@@ -180,8 +181,8 @@ def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
 def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
     head = HeadModel.load().to(options.device)
     transformer = _transformer(config, options).to(options.device)
-    encoder = _trained_encoder(options)
-    encoder = None if encoder is None else encoder.to(options.device).train()
+    with_identity = transformer.config.identity_token_dim is not None
+    encoder = _identity_encoder(config, options, head).to(options.device).train() if with_identity else None
     if config.objective.get("freeze_base", False):
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_("injection" in name)
@@ -205,13 +206,6 @@ def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
             averaged.identity_encoder.save_pretrained(options.out / "result" / "identity_encoder")
 
 
-def _trained_encoder(options: argparse.Namespace) -> IdentityEncoder | None:
-    """The encoder of the stage before: `encoder`'s, or that of the video model so far."""
-    folders = [folder for folder in (options.encoder, options.init) if folder is not None]
-    path = next((folder / "identity_encoder" for folder in folders if (folder / "identity_encoder").is_dir()), None)
-    return None if path is None else IdentityEncoder.from_pretrained(path)  # type: ignore[no-any-return]
-
-
 def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDTransformer3DModel:
     """A new transformer, or the last stage's with an untrained injection added where the preset asks for one."""
     transformer: FantasyIDTransformer3DModel
@@ -220,24 +214,43 @@ def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDT
         return transformer
     transformer = FantasyIDTransformer3DModel.from_pretrained(options.init / "transformer")
     if config.model.get("identity_token_dim") and transformer.config.identity_token_dim is None:
-        identity = {key: value for key, value in config.model.items() if key.startswith(("identity", "injection"))}
+        of_base = signature(CogVideoXTransformer3DModel.__init__).parameters
+        identity = {key: value for key, value in config.model.items() if key not in of_base}
         transformer = FantasyIDTransformer3DModel.from_base(transformer, **identity)
+    _check_same(config.model, transformer.config, options.init / "transformer")
     return transformer
 
 
-def _identity_encoder(config: StageConfig, head: HeadModel) -> IdentityEncoder:
+def _identity_encoder(config: StageConfig, options: argparse.Namespace, head: HeadModel) -> IdentityEncoder:
+    """The encoder of `--encoder` or `--init` where they have one, else a new one on the built-in mesh."""
     hierarchy = MeshHierarchy.load()
-    encoder: IdentityEncoder = IdentityEncoder(
-        token_dim=config.model["identity_token_dim"],
-        levels=hierarchy.num_vertices,
-        spiral_length=hierarchy.spirals[0].shape[1],
-        **config.objective.get("identity_encoder", {}),
-    )
-    spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]
-    pairs = zip(hierarchy.down_index, hierarchy.down_weight, strict=True)
-    down = [(torch.from_numpy(index), torch.from_numpy(weight)) for index, weight in pairs]
-    encoder.set_hierarchy(spirals, down, head.mean.cpu(), hierarchy.topology_hash)
+    fields = {"token_dim": config.model["identity_token_dim"], **config.objective.get("identity_encoder", {})}
+    folders = [folder / "identity_encoder" for folder in (options.encoder, options.init) if folder is not None]
+    trained = next((folder for folder in folders if folder.is_dir()), None)
+    encoder: IdentityEncoder
+    if trained is not None:
+        encoder = IdentityEncoder.from_pretrained(trained)
+        _check_same(fields, encoder.config, trained)
+        return encoder
+    encoder = IdentityEncoder(levels=hierarchy.num_vertices, spiral_length=hierarchy.spirals[0].shape[1], **fields)
+    if encoder.config.use_vertices:
+        spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]
+        pairs = zip(hierarchy.down_index, hierarchy.down_weight, strict=True)
+        down = [(torch.from_numpy(index), torch.from_numpy(weight)) for index, weight in pairs]
+        encoder.set_hierarchy(spirals, down, head.mean.cpu(), hierarchy.topology_hash)
     return encoder
+
+
+def _check_same(asked: Mapping[str, Any], got: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a network that is not the one the preset describes."""
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in got.items()}
+    other = {name: value for name, value in asked.items() if name not in lists or lists[name] != value}
+    if other:
+        words = [f"{name}: {value} ({lists.get(name, 'unknown')} there)" for name, value in other.items()]
+        raise InvalidRequestError(
+            f"The preset asks for {', '.join(words)}, which {folder} does not have; start from another result, or "
+            "change the preset."
+        )
 
 
 _FACE_STAGES: dict[str, Callable[[StageConfig, argparse.Namespace], None]] = {
