@@ -1,4 +1,4 @@
-"""Tiny configs of the real models, for tests; weights are random and the same at every call."""
+"""Tiny configs of the real models, for tests, in evaluation mode; weights are random and the same at every call."""
 
 from itertools import pairwise
 from typing import Any
@@ -33,10 +33,10 @@ IDENTITY_CONFIG: dict[str, Any] = {"identity_token_dim": 24, "injection_dim": 16
 
 
 def seeded(build: type[nn.Module], seed: int = 0, **config: Any) -> Any:
-    """Build a model with weights drawn from `seed`, leaving the global random state alone."""
+    """Build a model in evaluation mode, with weights drawn from `seed`, leaving the global random state alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(**config)
+        return build(**config).eval()
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -55,12 +55,13 @@ def tiny_transformer(**overrides: Any) -> FantasyIDTransformer3DModel:
 
 
 def open_injection(model: nn.Module, seed: int = 1) -> None:
-    """Give the zero-initialised gains of an injection random values, as training would."""
+    """Give the zero-initialised gains of an injection, and its identity kernels, random values, as training would."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, LayerAwareFeature):
             nn.init.normal_(module.norm.weight, generator=generator)
             nn.init.normal_(module.norm.bias, generator=generator)
+            nn.init.normal_(module.conv.weight, std=0.3, generator=generator)
     gain = getattr(model, "injection_gain", None)
     if gain is not None:
         nn.init.constant_(gain, 0.7)

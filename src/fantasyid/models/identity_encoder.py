@@ -104,9 +104,15 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         Raises:
             TopologyMismatchError: The vertices belong to another mesh, or the encoder has none yet.
         """
+        tokens = self.describe(face_tokens, vertices)
+        return tokens if self.population is None else self.population(tokens)  # type: ignore[no-any-return]
+
+    def describe(self, face_tokens: Tensor, vertices: Tensor) -> Tensor:
+        """Compute the tokens before what people have in common is taken out; arguments and shapes as in `forward`."""
         tokens = rearrange(self.face_abstractor(face_tokens), "b h w c -> b (h w) c")
         if self.vertex_encoder is None:
-            return self._finish(self.fusion(tokens))
+            fused: Tensor = self.lift(self.fusion(tokens))
+            return fused
         if self.config.topology_hash is None:
             raise TopologyMismatchError("The identity encoder holds no mesh yet; load weights or call set_hierarchy.")
         num_vertices = self.config.levels[0]
@@ -119,8 +125,5 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         depth_code = encode_depth(shape.vertices[..., 2], self.config.hidden_dim)
         vertex_tokens = shape.features + depth_code
         fused = self.fusion(torch.cat([vertex_tokens, tokens], dim=1))
-        return self._finish(fused[:, : vertex_tokens.shape[1]])
-
-    def _finish(self, fused: Tensor) -> Tensor:
-        tokens: Tensor = self.lift(fused)
-        return tokens if self.population is None else self.population(tokens)  # type: ignore[no-any-return]
+        lifted: Tensor = self.lift(fused[:, : vertex_tokens.shape[1]])
+        return lifted

@@ -140,6 +140,7 @@ def _train_encoder(config: StageConfig, options: argparse.Namespace) -> None:
     trainer.fit(lambda: objective(model))
     if rank() == 0:
         averaged: Any = trainer.averaged
+        objective.measure_population(averaged)
         averaged.vision.save_pretrained(options.out / "result" / "face_vision")
         averaged.encoder.save_pretrained(options.out / "result" / "identity_encoder")
 
@@ -203,6 +204,7 @@ def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
         averaged: Any = trainer.averaged
         averaged.transformer.save_pretrained(options.out / "result" / "transformer")
         if encoder is not None:
+            objective.measure_population(averaged.identity_encoder)
             averaged.identity_encoder.save_pretrained(options.out / "result" / "identity_encoder")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,15 +14,35 @@ from fantasyid.data.precompute import ClipPool
 from fantasyid.face.align import FACE_SIZE
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.population_norm import drift, token_spread
 from fantasyid.models.qformer import QFormerLayer
+from fantasyid.models.spiral import SpiralEncoder
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.face import disturb
 from fantasyid.training.trainer import Losses
 from fantasyid.training.vae import edge_loss
-from fantasyid.training.video import token_spread
 
 _PATCH = 8
 _CODE = 128
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `TaughtEncoder` says of people.
+
+    Attributes:
+        embedding: (B, D) unit embedding of the vision model.
+        described: (B, N, C) identity tokens before what people have in common is taken out.
+        painted: (B, 3, 96, 96) the face from the front, without expression.
+        offsets: (B, N, 3) of the coarse vertices from the mean head in cm.
+        code: (B, K) unit code of the tokens.
+    """
+
+    embedding: Tensor
+    described: Tensor
+    painted: Tensor
+    offsets: Tensor
+    code: Tensor
 
 
 class TaughtEncoder(nn.Module):
@@ -46,7 +67,7 @@ class TaughtEncoder(nn.Module):
         self.to_offset = nn.Linear(token_dim, 3)
         self.to_code = nn.Linear(token_dim, _CODE)
 
-    def forward(self, faces: Tensor, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, faces: Tensor, vertices: Tensor) -> Answers:
         """Describe people and answer.
 
         Args:
@@ -54,12 +75,12 @@ class TaughtEncoder(nn.Module):
             vertices: Neutral heads (B, N, 3) in cm.
 
         Returns:
-            Embedding of the vision model, identity tokens, the painted frontal face (B, 3, 96, 96), offsets of the
-            coarse vertices from the mean head in cm, and a unit code of the tokens.
+            What is known of them.
         """
         seen = self.vision(faces)
         with torch.autocast(faces.device.type, enabled=False):
-            tokens = self.encoder(seen.tokens.float(), vertices)
+            described = self.encoder.describe(seen.tokens.float(), vertices)
+            tokens = described if self.encoder.population is None else self.encoder.population(described)
         queries = repeat(self.queries, "1 n c -> b n c", b=len(faces))
         for layer in self.painter:
             queries = layer(queries, tokens)
@@ -67,7 +88,7 @@ class TaughtEncoder(nn.Module):
         side = FACE_SIZE // _PATCH
         painted = rearrange(patches, "b (h w) (c p q) -> b c (h p) (w q)", h=side, w=side, p=_PATCH, q=_PATCH)
         code = F.normalize(self.to_code(tokens).mean(dim=1), dim=-1)
-        return seen.embedding, tokens, painted, self.to_offset(tokens), code
+        return Answers(seen.embedding, described, painted, self.to_offset(tokens), code)
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,7 @@ class EncoderObjective:
         contrast_weight: Of telling people apart, by the vision model's embedding and by the tokens.
         shape_weight: Of the error of the coarse vertices, in cm.
         shape_noise: Standard deviation added to the known head shape, about the error of reading it from a photo.
+        drift_weight: Of what keeps the tokens from running away.
     """
 
     pools: Sequence[ClipPool]
@@ -95,39 +117,58 @@ class EncoderObjective:
     contrast_weight: float = 0.1
     shape_weight: float = 0.5
     shape_noise: float = 0.2
+    drift_weight: float = 0.01
 
-    def __post_init__(self) -> None:
-        device = self.generator.device
+    @cached_property
+    def _rows(self) -> dict[str, Tensor]:
+        """What is read of all pools, on the device."""
 
         def together(name: str) -> Tensor:
-            return torch.cat([torch.from_numpy(getattr(pool, name)[:]) for pool in self.pools]).to(device)
+            parts = [torch.from_numpy(np.array(getattr(pool, name))) for pool in self.pools]
+            return torch.cat(parts).to(self.generator.device)
 
-        names = ("face", "frame_face", "neutral_face", "identity")
-        object.__setattr__(self, "_rows", {name: together(name) for name in names})
+        return {name: together(name) for name in ("face", "frame_face", "neutral_face", "identity")}
 
     def __call__(self, model: TaughtEncoder) -> Losses:
         """Losses of one batch."""
-        rows, device = self._rows, self.generator.device  # type: ignore[attr-defined]
-        count = len(rows["identity"])
-        people = torch.randint(count, (self.batch_size,), generator=self.generator, device=device)
+        faces, vertices, identity, target = self._batch()
+        device = self.generator.device
+        with torch.autocast(device.type, torch.bfloat16):
+            answers = model(faces, vertices)
+        target, painted = target.repeat(2, 1, 1, 1), answers.painted.float()
+        paint = (painted - target).abs().mean() + edge_loss(painted, target)
+        apart, rank1 = self._contrast(answers.embedding.float())
+        apart_tokens, rank1_tokens = self._contrast(answers.code.float())
+        loss = paint + self.contrast_weight * (apart + apart_tokens) + self.drift_weight * drift(answers.described)
+        reports = {"paint": paint, "rank1": rank1, "rank1_tokens": rank1_tokens}
+        if model.encoder.vertex_encoder is not None:
+            truth = self._coarse_offsets(model.encoder.vertex_encoder, identity).repeat(2, 1, 1)
+            reports["shape_cm"] = (answers.offsets.float() - truth).norm(dim=-1).mean()
+            loss = loss + self.shape_weight * reports["shape_cm"]
+        return {"loss": loss, **reports, "token_spread": token_spread(answers.described.detach())}
+
+    @torch.no_grad()
+    def measure_population(self, model: TaughtEncoder, batches: int = 8) -> None:
+        """Measure what people have in common with the encoder's final weights, over many of them."""
+        if model.encoder.population is None:
+            return
+        described = []
+        for _ in range(batches):
+            faces, vertices, _, _ = self._batch()
+            described.append(model(faces, vertices).described)
+        model.encoder.population.measure(torch.cat(described))
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Two views of each person (2 B, 3, 96, 96), heads (2 B, N, 3), shapes (B, K) and what to paint."""
+        rows, device = self._rows, self.generator.device
+        people = torch.randint(len(rows["identity"]), (self.batch_size,), generator=self.generator, device=device)
         views = torch.cat([rows["face"][people], rows["frame_face"][people]])
         identity = rows["identity"][people].float()
-        target = rows["neutral_face"][people].float() / 127.5 - 1
         noise = torch.randn((2, *identity.shape), generator=self.generator, device=device)
         neutral = torch.zeros(2 * self.batch_size, self.head.expression_basis.shape[0], device=device)
         vertices = self.head.shape((identity + self.shape_noise * noise).flatten(0, 1), neutral)
         faces = disturb(views.float() / 255, self.rng) * 2 - 1
-        with torch.autocast(device.type, torch.bfloat16):
-            embedding, tokens, painted, offset, code = model(faces, vertices)
-        target = target.repeat(2, 1, 1, 1)
-        paint = (painted.float() - target).abs().mean() + edge_loss(painted.float(), target)
-        apart, rank1 = self._contrast(embedding.float())
-        apart_tokens, rank1_tokens = self._contrast(code.float())
-        truth = self._coarse_offsets(model.encoder, identity)
-        shape = (offset.float() - truth.repeat(2, 1, 1)).norm(dim=-1).mean()
-        loss = paint + self.contrast_weight * (apart + apart_tokens) + self.shape_weight * shape
-        reports = {"paint": paint, "shape_cm": shape, "rank1": rank1, "rank1_tokens": rank1_tokens}
-        return {"loss": loss, **reports, "token_spread": token_spread(tokens.detach())}
+        return faces, vertices, identity, rows["neutral_face"][people].float() / 127.5 - 1
 
     def _contrast(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         first, second = codes.chunk(2)
@@ -136,11 +177,10 @@ class EncoderObjective:
         loss = (F.cross_entropy(scores, label) + F.cross_entropy(scores.T, label)) / 2
         return loss, (scores.argmax(1) == label).float().mean()
 
-    def _coarse_offsets(self, encoder: IdentityEncoder, identity: Tensor) -> Tensor:
+    def _coarse_offsets(self, encoder: SpiralEncoder, identity: Tensor) -> Tensor:
         """Offsets of the coarse vertices from the mean head, (B, N_last, 3) cm."""
-        assert encoder.vertex_encoder is not None
         neutral = torch.zeros(len(identity), self.head.expression_basis.shape[0], device=identity.device)
         with torch.no_grad():
             heads = torch.cat([self.head.shape(identity, neutral), self.head.mean[None]])
-            coarse = encoder.vertex_encoder.coarse_vertices(heads)
+            coarse = encoder.coarse_vertices(heads)
         return coarse[:-1] - coarse[-1:]

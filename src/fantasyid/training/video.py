@@ -12,6 +12,7 @@ from fantasyid.conditioning.latents import concat_reference, padding_frames, rot
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.population_norm import drift
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.trainer import Losses
 
@@ -53,6 +54,7 @@ class VideoObjective:
         drop_identity: Share of samples without identity tokens.
         drop_all: Share of samples with none of the three, for guidance.
         shape_noise: Standard deviation added to the known head shape, about the error of reading it from a photo.
+        drift_weight: Of what keeps the tokens of an encoder with `centre` from running away.
     """
 
     pools: Sequence[LatentPool]
@@ -65,6 +67,7 @@ class VideoObjective:
     drop_identity: float = 0.1
     drop_all: float = 0.05
     shape_noise: float = 0.2
+    drift_weight: float = 0.01
 
     def __call__(self, model: VideoModel) -> Losses:
         """Losses of one batch."""
@@ -85,7 +88,7 @@ class VideoObjective:
         _, frames, _, height, width = clean.shape
         rotary = rotary_embedding(transformer.config, frames, height, width, device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            tokens = None if model.identity_encoder is None else self._identity_tokens(model.identity_encoder, rows)
+            tokens, runaway = self._identity_tokens(model.identity_encoder, rows)
             predicted = transformer(
                 concat_reference(noisy, reference),
                 text,
@@ -98,8 +101,7 @@ class VideoObjective:
         error = (predicted.float() - velocity).square().mean((1, 2, 3, 4))
         kept = {"with": keep_reference, "without": everything * (1 - keep_reference)}
         parts = {f"{name}_reference": (error * k).sum() / k.sum().clamp(min=1) for name, k in kept.items()}
-        spread = {} if tokens is None else {"token_spread": token_spread(tokens.detach())}
-        return {"loss": error.mean(), **parts, **spread}
+        return {"loss": error.mean() + self.drift_weight * runaway, **parts, "drift": runaway}
 
     def _rows(self) -> LatentPool:
         """A batch, drawn from all pools alike."""
@@ -116,7 +118,17 @@ class VideoObjective:
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         return signal * clean + sigma * noise, signal * noise - sigma * clean
 
-    def _identity_tokens(self, encoder: IdentityEncoder, rows: LatentPool) -> Tensor:
+    def _identity_tokens(self, encoder: IdentityEncoder | None, rows: LatentPool) -> tuple[Tensor | None, Tensor]:
+        """Tokens of a batch, and how far they run away."""
+        if encoder is None:
+            return None, rows.identity.new_zeros(())
+        described = self.described(encoder, rows)
+        if encoder.population is None:
+            return described, described.new_zeros(())
+        return encoder.population(described), drift(described)
+
+    def described(self, encoder: IdentityEncoder, rows: LatentPool) -> Tensor:
+        """Tokens of a batch before what people have in common is taken out."""
         identity = rows.identity.float()
         identity = identity + self.shape_noise * torch.randn(
             identity.shape, generator=self.generator, device=identity.device
@@ -124,8 +136,15 @@ class VideoObjective:
         neutral = torch.zeros(len(identity), self.head.expression_basis.shape[0], device=identity.device)
         with torch.autocast(identity.device.type, enabled=False):
             vertices = self.head.shape(identity, neutral)
-            tokens: Tensor = encoder(rows.face_tokens.float(), vertices)
+            tokens: Tensor = encoder.describe(rows.face_tokens.float(), vertices)
         return tokens
+
+    @torch.no_grad()
+    def measure_population(self, encoder: IdentityEncoder, batches: int = 16) -> None:
+        """Measure what people have in common with the encoder's final weights, over many of them."""
+        if encoder.population is not None:
+            tokens = [self.described(encoder, self._rows()) for _ in range(batches)]
+            encoder.population.measure(torch.cat(tokens))
 
     def _integers(self, limit: int) -> Tensor:
         return torch.randint(limit, (self.batch_size,), generator=self.generator, device=self.generator.device)
@@ -133,9 +152,3 @@ class VideoObjective:
     def _keep(self, drop: float) -> Tensor:
         drawn = torch.rand(self.batch_size, generator=self.generator, device=self.generator.device)
         return (drawn >= drop).float()
-
-
-def token_spread(tokens: Tensor) -> Tensor:
-    """How much of identity tokens (B, N, D) differs between people: RMS of what does over RMS of the whole, 0 to 1."""
-    own = tokens.float() - tokens.float().mean(dim=0)
-    return own.square().mean().sqrt() / tokens.float().square().mean().sqrt()

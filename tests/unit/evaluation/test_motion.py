@@ -92,7 +92,7 @@ def test_measures_from_frames() -> None:
     face = face_landmarks(mouth_width=56, corner_raise=8, gap=20)
     low, high = face.min(axis=0), face.max(axis=0)
     crop = 0.5 + (face - (low + high) / 2) / (1.8 * (high - low).max())
-    network = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
+    network = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8).eval()
     with torch.no_grad():
         network.mean_landmarks.copy_(torch.from_numpy(crop))
         for parameter in network.to_landmarks.parameters():

@@ -80,7 +80,7 @@ def average_face_model(landmarks: Tensor, confidence: float = 10.0) -> FaceReade
     Returns:
         The network; it finds the mean head from the front, without expression.
     """
-    model = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
+    model = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8).eval()
     for layer in (model.to_landmarks, model.to_identity, model.to_expression, model.to_pose, model.to_confidence):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)

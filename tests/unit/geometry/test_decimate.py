@@ -6,6 +6,7 @@ from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy, closest_points
 from fantasyid.geometry.head_model import PART_NAMES
 from fantasyid.geometry.simplify import simplify
+from fantasyid.geometry.spirals import spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 
 
@@ -169,6 +170,12 @@ def test_altered_hierarchy_is_refused(hierarchy, tmp_path, name, change):
 def test_missing_hierarchy_is_named(tmp_path):
     with pytest.raises(MissingWeightsError, match=r"none\.npz"):
         MeshHierarchy.load(tmp_path / "none.npz")
+
+
+def test_every_level_has_the_spirals_of_its_mesh(hierarchy):
+    for built in (hierarchy, MeshHierarchy.load()):
+        for spirals, topology in zip(built.spirals, built.topologies, strict=True):
+            np.testing.assert_array_equal(spirals, spiral_indices(topology, 9))
 
 
 def test_packaged_hierarchy_fits_the_packaged_head(head):

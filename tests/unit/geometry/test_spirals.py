@@ -33,6 +33,23 @@ def test_spirals_start_at_the_centre_and_go_outwards_without_repeats(sphere, gri
             )
 
 
+def test_every_ring_goes_once_around_its_centre(sphere):
+    """Counter-clockwise seen from outside, from neighbour to neighbour; the first begins at its smallest vertex."""
+    vertices, topology = sphere
+    edges = {frozenset(edge) for edge in topology.edges.tolist()}
+    for spiral in spiral_indices(topology, 22)[::5]:
+        centre, distance = vertices[spiral[0]], steps_from(topology, spiral[0])
+        first, second = (np.array([v for v in spiral if distance[v] == step]) for step in (1, 2))
+        assert first[0] == first.min()
+        across = vertices[first[0]] - centre * (vertices[first[0]] @ centre)
+        frame = np.stack([across / np.linalg.norm(across), np.cross(centre, across) / np.linalg.norm(across)])
+        for ring in (first, second):
+            assert all(frozenset(pair) in edges for pair in zip(ring.tolist(), ring[1:].tolist(), strict=False))
+            turn = np.diff(np.unwrap(np.arctan2(*(vertices[ring] @ frame.T).T[::-1])))
+            assert (turn > 0).all()
+            assert turn.sum() < 2 * np.pi
+
+
 def test_second_ring_runs_counter_clockwise(grid):
     vertices, topology = grid
     centre = 14

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from fantasyid.core.errors import TopologyMismatchError
-from fantasyid.models.fusion import ResConv1D
+from fantasyid.models.attention import TransformerBlock
+from fantasyid.models.fusion import FusionTransformer, ResConv1D
 from fantasyid.models.identity_encoder import IdentityEncoder
 from tests.tiny import noise, seeded, tiny_hierarchy, tiny_identity_encoder
 
@@ -26,6 +28,69 @@ def test_every_parameter_gets_a_gradient(variant) -> None:
     encoder = tiny_identity_encoder(**variant)
     encoder(noise(2, 4, 4, 32), noise(2, 60, 3)).square().sum().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
+def depth_code(z_cm: torch.Tensor, dim: int) -> torch.Tensor:
+    """E_dep as the paper's reference for positions has it, of depth in millimetres."""
+    return torch.stack(
+        [
+            trigonometric(10 * z_cm / 10000 ** (2 * index / dim))
+            for trigonometric in (torch.sin, torch.cos)
+            for index in range(dim // 2)
+        ],
+        dim=-1,
+    )
+
+
+def torch_layer(block: TransformerBlock) -> nn.TransformerEncoderLayer:
+    """PyTorch's own pre-norm layer with a block's weights."""
+    dim, attention = block.norm1.normalized_shape[0], block.attention
+    layer = nn.TransformerEncoderLayer(
+        dim, attention.num_heads, 4 * dim, 0.0, nn.functional.gelu, norm_first=True, batch_first=True
+    )
+    weights = {
+        "self_attn.in_proj_weight": torch.cat([attention.to_q.weight, attention.to_kv.weight]),
+        "self_attn.in_proj_bias": torch.cat([attention.to_q.bias, attention.to_kv.bias]),
+    }
+    parts = {
+        "self_attn.out_proj": attention.to_out,
+        "norm1": block.norm1,
+        "norm2": block.norm2,
+        "linear1": block.feed_forward[0],
+        "linear2": block.feed_forward[2],
+    }
+    for name, part in parts.items():
+        weights |= {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
+    layer.load_state_dict(weights)
+    return layer
+
+
+def fused(fusion: FusionTransformer, tokens: torch.Tensor) -> torch.Tensor:
+    """Fusion by PyTorch's own layers."""
+    for block in fusion.blocks:
+        tokens = torch_layer(block)(tokens)
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:], fusion.norm.weight, fusion.norm.bias)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_encoder_equals_its_steps(variant) -> None:
+    """V_F: the fused tokens that stand at the vertices, X_V = X'_V + E_dep before X_F, lifted."""
+    encoder = tiny_identity_encoder(**variant)
+    face_tokens, vertices = noise(2, 4, 4, 32), 8 * noise(2, 60, 3)
+    tokens = encoder.face_abstractor(face_tokens).flatten(1, 2)
+    count = tokens.shape[1]
+    if encoder.vertex_encoder is not None:
+        shape = encoder.vertex_encoder(vertices)
+        tokens = torch.cat([shape.features + depth_code(shape.vertices[..., 2], 64), tokens], dim=1)
+        count = shape.features.shape[1]
+    expected = encoder.lift(fused(encoder.fusion, tokens)[:, :count])
+    torch.testing.assert_close(encoder(face_tokens, vertices), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_fusion_equals_pytorchs_own_layers() -> None:
+    fusion = seeded(FusionTransformer, dim=16, num_layers=3, num_heads=2)
+    tokens = noise(2, 7, 16)
+    torch.testing.assert_close(fusion(tokens), fused(fusion, tokens), atol=1e-5, rtol=1e-4)
 
 
 def test_identity_tokens_depend_on_face_and_shape() -> None:
@@ -101,10 +166,24 @@ def test_refuses_vertices_of_another_mesh() -> None:
         tiny_identity_encoder()(noise(1, 4, 4, 32), noise(1, 61, 3))
 
 
-def test_lift_has_four_blocks_and_keeps_the_tokens() -> None:
+def convolve(conv: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    """A convolution of width 3 along the tokens of (B, N, C), zeros beyond the ends, as three matrix products."""
+    padded = nn.functional.pad(x, (0, 0, 1, 1))
+    count = x.shape[1]
+    return conv.bias + sum(padded[:, k : k + count] @ conv.weight[:, :, k].T for k in range(3))
+
+
+def test_lift_equals_its_steps() -> None:
     lift = seeded(ResConv1D, in_channels=8, out_channels=24)
-    assert len(lift) == 4
-    assert lift(noise(2, 7, 8)).shape == (2, 7, 24)
+    tokens = noise(2, 7, 8)
+    expected = tokens
+    for block in lift:
+        h = convolve(block.conv1, nn.functional.silu(block.norm1(expected)))
+        h = convolve(block.conv2, nn.functional.silu(block.norm2(h)))
+        wider = block.conv2.out_channels != block.conv1.in_channels
+        expected = h + (block.skip(expected) if wider else expected)
+    assert [block.conv2.out_channels for block in lift] == [8, 8, 8, 24]
+    torch.testing.assert_close(lift(tokens), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fantasyid.models.depth_encoding import DEPTH_UNIT_CM, encode_depth
+from fantasyid.models.depth_encoding import encode_depth
 from fantasyid.models.spiral import SpiralConv, SpiralEncoder, pool_vertices
 from tests.tiny import noise, seeded, tiny_hierarchy
 
@@ -77,6 +77,6 @@ def test_depth_code_equals_its_formula() -> None:
     assert code.shape == (1, 3, 8)
     for vertex, z in enumerate(depth[0].tolist()):
         for i in range(4):
-            angle = z / DEPTH_UNIT_CM / 10000 ** (i / 4)
+            angle = 10 * z / 10000 ** (i / 4)  # depth counts in millimetres
             assert code[0, vertex, i].item() == pytest.approx(math.sin(angle), abs=2e-5)
             assert code[0, vertex, 4 + i].item() == pytest.approx(math.cos(angle), abs=2e-5)

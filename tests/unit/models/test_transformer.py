@@ -146,6 +146,42 @@ def test_untrained_injection_can_start_to_learn(inputs, identity) -> None:
         assert block.injection.feature.norm.weight.grad.abs().max() > 0
 
 
+def test_every_block_adds_equation_2(inputs, identity) -> None:
+    """Z + scale * F_l(Attention(Z, K, V)), Z being what CogVideoX's block gives, K and V its own; text stays."""
+    model, scale = trained_transformer(), torch.tensor([0.25, 1.5])
+    seen = []
+    for block in model.transformer_blocks:
+        block.register_forward_hook(lambda block, given, output: seen.append((block, given, output)))
+    model(**inputs, identity_tokens=identity, identity_scale=scale)
+    assert [block for block, _, _ in seen] == list(model.transformer_blocks)
+    for block, given, (video, text) in seen:
+        theirs = tiny_base().transformer_blocks[0]
+        theirs.load_state_dict({name: value for name, value in block.state_dict().items() if "injection" not in name})
+        z, expected_text = theirs(*given[:5])
+        attended = block.injection.attention(z, *block.injection.attention.project(identity))
+        injected = block.injection.feature(attended, (3, 6, 4))
+        torch.testing.assert_close(video, z + scale[:, None, None] * injected)
+        torch.testing.assert_close(text, expected_text)
+
+
+def test_without_layer_aware_features_one_gain_scales_what_is_attended_to() -> None:
+    model = tiny_transformer(use_layer_aware=False)
+    assert model.injection_gain.item() == 0
+    assert all(block.injection.feature is None for block in model.transformer_blocks)
+    torch.nn.init.constant_(model.injection_gain, 0.7)
+    inputs, identity = tiny_transformer_inputs(), noise(2, 7, 24, seed=4)
+    scales, added = [], []
+    for block in model.transformer_blocks:
+        block.register_forward_pre_hook(lambda module, args: scales.append(args[7]))
+        block.injection.register_forward_hook(lambda module, args, output: added.append((module, args, output)))
+    model(**inputs, identity_tokens=identity, identity_scale=0.5)
+    assert len(scales) == len(added) == 3
+    for scale in scales:
+        torch.testing.assert_close(scale, torch.full((2, 1, 1), 0.35))
+    for module, (video, key, value, _), output in added:
+        assert torch.equal(output, module.attention(video, key, value))
+
+
 def test_identity_reaches_text_only_through_video(inputs, identity) -> None:
     model = trained_transformer(num_layers=1)
     outputs = []
@@ -282,6 +318,25 @@ def test_fused_projections_of_diffusers_are_refused(inputs) -> None:
     with pytest.raises(InvalidRequestError, match="leave it out"):
         model.fuse_qkv_projections()
     assert torch.equal(model(**inputs).sample, tiny_transformer()(**inputs).sample)
+
+
+def test_feature_equals_its_formula() -> None:
+    """A depthwise 3 x 3 convolution of every frame, then LayerNorm with gain and bias."""
+    feature = LayerAwareFeature(4)
+    for seed, parameter in enumerate(feature.parameters()):
+        parameter.data = noise(*parameter.shape, seed=seed)
+    x = noise(2, 2 * 5 * 6, 4, seed=9)
+    padded = torch.nn.functional.pad(x.view(2, 2, 5, 6, 4), (0, 0, 1, 1, 1, 1))
+    kernel = feature.conv.weight[:, 0]
+    convolved = sum(
+        kernel[:, row, column] * padded[:, :, row : row + 5, column : column + 6]
+        for row in range(3)
+        for column in range(3)
+    )
+    centred = convolved - convolved.mean(dim=-1, keepdim=True)
+    normed = centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+    expected = normed * feature.norm.weight + feature.norm.bias
+    torch.testing.assert_close(feature(x, (2, 5, 6)), expected.flatten(1, 3))
 
 
 def test_feature_convolves_within_each_frame() -> None:

@@ -35,9 +35,28 @@ def test_vision_tokens_keep_the_layout() -> None:
     model = tiny_face_vision(num_layers=0)
     images = noise(1, 3, 32, 32)
     changed = images.clone()
-    changed[..., 24:, 24:] += 0.1
+    changed[..., 8:16, 24:] += 0.1
     difference = (model(changed).tokens - model(images).tokens).abs().sum(dim=-1)[0]
-    assert difference.argmax() == 15
+    assert difference.argmax() == 4 * 1 + 3
+
+
+def test_vision_output_equals_its_steps() -> None:
+    """Stem, positions, blocks and norm, each token where its patch is; one learned query pools the embedding."""
+    model = tiny_face_vision()
+    images = noise(2, 3, 32, 32)
+    seen = model(images)
+    patches = model.stem(images)
+    tokens = torch.stack([patches[:, :, row, column] for row in range(4) for column in range(4)], dim=1)
+    tokens = tokens + model.position
+    for block in model.blocks:
+        tokens = block(tokens)
+    tokens = model.norm(tokens)
+    for row in range(4):
+        for column in range(4):
+            torch.testing.assert_close(seen.tokens[:, row, column], tokens[:, 4 * row + column])
+    pooled = model.pool(model.pool_query.expand(2, -1, -1), tokens)[:, 0]
+    direction = model.to_embedding(pooled)
+    torch.testing.assert_close(seen.embedding, direction / direction.norm(dim=-1, keepdim=True))
 
 
 def test_vision_rejects_a_patch_size_that_is_no_power_of_two() -> None:
@@ -89,7 +108,7 @@ def test_landmarks_depend_on_where_the_face_is() -> None:
 
 def test_face_reader_model_default_size() -> None:
     with torch.device("meta"):
-        model = FaceReaderModel()
+        model = FaceReaderModel().eval()
         assert model(torch.empty(2, 3, 128, 128)).landmarks.shape == (2, 478, 3)
     assert sum(p.numel() for p in model.parameters()) == 5_264_862
 

@@ -74,6 +74,7 @@ def train(pool: Path, tmp_path: Path) -> Callable[[str, str, int], dict[str, Any
     return call
 
 
+@pytest.mark.dropout
 @pytest.mark.parametrize("name", ["stills", "vision", "vae"])
 def test_a_stage_stopped_and_resumed_equals_an_unbroken_one(
     name: str, train: Callable[[str, str, int], dict[str, Any]]
@@ -90,6 +91,7 @@ def test_a_stage_stopped_and_resumed_equals_an_unbroken_one(
         assert [key for key, weight in whole[part].items() if not torch.equal(weight, resumed[part][key])] == []
 
 
+@pytest.mark.dropout
 def test_a_checkpoint_without_random_states_is_refused(
     train: Callable[[str, str, int], dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -1,0 +1,193 @@
+"""Training clips (paper 3.2 and 4.1)."""
+
+from tests.mutants.mutation import Mutation
+
+_CAPTIONS = "tests/unit/data/test_scenes.py::test_captions_name_sex_age_place_and_light_that_are_shown"
+_MOTIONS = "tests/unit/data/test_scenes.py::test_motions_reach_the_scene"
+_POOL = "tests/unit/data/test_pool_rows.py::"
+_ANOTHER_PHOTO = _POOL + "test_the_reference_and_its_face_come_from_another_photo_where_there_is_one"
+_ENCODED = "tests/unit/data/test_encoded_rows.py::"
+_LATENTS = _ENCODED + "test_latents_are_those_of_the_rendered_row"
+_ONE_PERSON = _POOL + "test_clip_reference_caption_and_shape_of_a_row_are_of_one_person"
+_STILLS = _ENCODED + "test_stills_are_frames_of_their_own_clip"
+_TEXT = _ENCODED + "test_text_is_of_the_rows_own_caption"
+_PRECOMPUTE = "data/precompute.py"
+_SCENES = "data/repose/scenes.py"
+
+DATA = (
+    Mutation(
+        "the rendered reference is another view",
+        _PRECOMPUTE,
+        "drawn = render(layers, rigs, draw.reference,",
+        "drawn = render(layers, rigs, draw.target,",
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "a photo as reference is another than the clip's",
+        _PRECOMPUTE,
+        "    scene = draw.reference\n",
+        "    scene = draw.target\n",
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "the reference is no frame of the clip",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": target.frames[:, 8], "face": face}',
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "the reference is not the still",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": still, "face": face}',
+        _POOL + "test_the_reference_is_no_frame_of_the_clip",
+    ),
+    Mutation(
+        "the face crop is the reference's",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": reference, "face": frame_face}',
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "the frame's face is the clip's",
+        _PRECOMPUTE,
+        'pictures |= {"frame_face": frame_face,',
+        'pictures |= {"frame_face": face,',
+        _ANOTHER_PHOTO,
+    ),
+    Mutation(
+        "captions are of their clips",
+        _PRECOMPUTE,
+        "captions += draw.captions",
+        "captions += draw.captions[1:] + draw.captions[:1]",
+        _ONE_PERSON,
+    ),
+    Mutation(
+        "shapes are of their clips",
+        _PRECOMPUTE,
+        "draw.identity.half()",
+        "draw.identity.roll(1, 0).half()",
+        _ONE_PERSON,
+    ),
+    Mutation(
+        "references are of their clips' people",
+        _PRECOMPUTE,
+        '"reference": reference, "face": face}',
+        '"reference": reference.roll(1, 0), "face": face}',
+        _ONE_PERSON,
+    ),
+    Mutation(
+        "the reference latent is the reference's",
+        _PRECOMPUTE,
+        "signed(pool.reference[rows])",
+        "signed(pool.still[rows])",
+        _LATENTS,
+    ),
+    Mutation(
+        "face tokens are the reference's",
+        _PRECOMPUTE,
+        "vision(signed(pool.face[rows]))",
+        "vision(signed(pool.frame_face[rows]))",
+        _LATENTS,
+    ),
+    Mutation(
+        "encoded shapes are those of the rows",
+        _PRECOMPUTE,
+        'encoded["identity"] = np.asarray(pool.identity)',
+        'encoded["identity"] = np.asarray(pool.identity)[::-1].copy()',
+        _LATENTS,
+    ),
+    Mutation(
+        "stills are of their own clips",
+        _PRECOMPUTE,
+        "stills = video[torch.arange(len(video), device=device)[:, None], picks]",
+        "stills = video[torch.arange(len(video), device=device).flip(0)[:, None], picks]",
+        _STILLS,
+    ),
+    Mutation(
+        "encoded text is of the row's caption",
+        _PRECOMPUTE,
+        "pool.captions[rows], TEXT_LENGTH",
+        "pool.captions[rows][::-1], TEXT_LENGTH",
+        _TEXT,
+    ),
+    Mutation(
+        "the null text is empty",
+        _PRECOMPUTE,
+        'encode_text(tokenizer, text_encoder, [""], TEXT_LENGTH)',
+        'encode_text(tokenizer, text_encoder, ["a person"], TEXT_LENGTH)',
+        _TEXT,
+    ),
+    Mutation(
+        "the reference is drawn from the other photo",
+        _SCENES,
+        "reference = self._scene(second, other_texture,",
+        "reference = self._scene(base, texture,",
+        "tests/unit/data/test_scenes.py::test_the_reference_is_another_view_of_the_same_person",
+    ),
+    Mutation(
+        "expressions reach the scene",
+        _SCENES,
+        "added[k, :, self.index[name]] = curve",
+        "added[k, :, self.index[name]] = 0 * curve",
+        _MOTIONS,
+    ),
+    Mutation(
+        "turns reach the scene in their direction",
+        _SCENES,
+        "np.stack([performance.angles_deg for performance in performances])",
+        "np.stack([-performance.angles_deg for performance in performances])",
+        _MOTIONS,
+    ),
+    Mutation(
+        "motions run forward",
+        _SCENES,
+        "np.stack([performance.angles_deg for performance in performances])",
+        "np.stack([performance.angles_deg[::-1] for performance in performances])",
+        _MOTIONS,
+    ),
+    Mutation(
+        "captions say who",
+        "data/captions.py",
+        '1: ("A woman", "her"), 2: ("A man", "his")',
+        '1: ("A man", "his"), 2: ("A woman", "her")',
+        _CAPTIONS,
+    ),
+    Mutation(
+        "captions say where and in which light",
+        "data/captions.py",
+        "(place, light) if clause",
+        "(light,) if clause",
+        _CAPTIONS,
+    ),
+    Mutation(
+        "captions say what happens",
+        "data/captions.py",
+        "{' and '.join(actions)}",
+        "{actions[0]}",
+        "tests/unit/data/test_captions.py::test_sentences",
+    ),
+    Mutation(
+        "the reader's crops are asked for their own shape",
+        "data/face_views.py",
+        "identity=scene.identity.float()",
+        "identity=scene.identity.roll(1, 0).float()",
+        "tests/unit/data/test_face_views.py::test_known_values_are_those_of_the_scene",
+    ),
+    Mutation(
+        "poses of crops count their tilt",
+        "data/face_views.py",
+        "roll + tilt_deg(affine)",
+        "roll - tilt_deg(affine)",
+        "tests/unit/data/test_face_views.py::test_pose_is_that_of_the_head_in_the_crop",
+    ),
+    Mutation(
+        "captions are of their own scenes",
+        _SCENES,
+        "caption(person, performance.phrases, places[k], words[k])",
+        "caption(person, performance.phrases, places[k - 1], words[k])",
+        _CAPTIONS,
+    ),
+)

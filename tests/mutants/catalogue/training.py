@@ -1,0 +1,247 @@
+"""What is learnt from the clips, and the model that ships (paper 3.1 and 4.1)."""
+
+from tests.mutants.mutation import Mutation
+
+_DROPS = "tests/unit/training/test_objectives.py::test_drops_take_away_what_they_name"
+_OBJECTIVE = "tests/unit/training/test_objectives.py::test_predicting_the_true_velocity_costs_nothing"
+_PACK = "tests/unit/training/test_pack.py::test_the_trained_networks_are_packed_and_guidance_drops_the_person"
+_ROWS = "tests/unit/training/test_video_rows.py::"
+_SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of"
+_SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
+_STAGES = "tests/unit/training/test_video_stages.py::"
+_FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
+_KIND = _STAGES + "test_a_stage_trains_on_what_it_is_named_after"
+_STAGE = "training/__main__.py"
+
+TRAINING = (
+    # The objective
+    Mutation(
+        "the network predicts the velocity",
+        "training/video.py",
+        "F.mse_loss(predicted.float(), velocity)",
+        "F.mse_loss(predicted.float(), noise)",
+        _OBJECTIVE,
+    ),
+    Mutation(
+        "the velocity has its signs",
+        "training/video.py",
+        "signal * noise - sigma * clean",
+        "signal * noise + sigma * clean",
+        _OBJECTIVE,
+    ),
+    Mutation(
+        "noise and signal have their shares",
+        "training/video.py",
+        "signal * clean + sigma * noise",
+        "sigma * clean + signal * noise",
+        "tests/unit/training/test_objectives.py::test_noise_and_velocity_are_the_schedulers",
+    ),
+    Mutation(
+        "the network is told the time of the noise",
+        "training/video.py",
+        "                timesteps,\n                image_rotary_emb",
+        "                timesteps.flip(0),\n                image_rotary_emb",
+        _ROWS + "test_the_time_told_is_that_of_the_noise",
+    ),
+    # Rows
+    Mutation(
+        "head shapes are of the rows of the face tokens",
+        "training/video.py",
+        "self.pool.identity[rows].float()",
+        "self.pool.identity[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "face tokens are of the rows of the clips",
+        "training/video.py",
+        "self.pool.face_tokens[rows].float()",
+        "self.pool.face_tokens[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "references are of the rows of the clips",
+        "training/video.py",
+        "self.pool.reference[rows].float()",
+        "self.pool.reference[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "texts are of the rows of the clips",
+        "training/video.py",
+        "self.pool.text[rows].float()",
+        "self.pool.text[rows.roll(1)].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "the reference beside a clip is not its first frame",
+        "training/video.py",
+        "self.pool.reference[rows].float()",
+        "self.pool.clips[rows, :1].float()",
+        _SAME_ROW,
+    ),
+    Mutation(
+        "trained stills are of the row",
+        "training/video.py",
+        "self.pool.stills[rows, which]",
+        "self.pool.stills[rows.roll(1), which]",
+        _ROWS + "test_stills_are_of_the_row_too_and_any_of_them",
+    ),
+    Mutation(
+        "heads are neutral in training",
+        "training/video.py",
+        "neutral = torch.zeros(",
+        "neutral = torch.ones(",
+        _SAME_ROW,
+    ),
+    # Drops
+    Mutation(
+        "dropped texts are empty",
+        "training/video.py",
+        "(everything * self._keep(self.drop_text))[:, None, None] > 0",
+        "(everything * self._keep(self.drop_text))[:, None, None] >= 0",
+        _DROPS,
+    ),
+    Mutation(
+        "identity tokens are dropped",
+        "training/video.py",
+        "everything * self._keep(self.drop_identity)",
+        "everything",
+        _DROPS,
+    ),
+    Mutation(
+        "a tenth of the texts is dropped",
+        "training/video.py",
+        "drop_text: float = 0.1",
+        "drop_text: float = 0.0",
+        _ROWS + "test_what_is_dropped_unless_told_otherwise",
+    ),
+    # Stages
+    Mutation(
+        "a frozen base stays",
+        _STAGE,
+        'parameter.requires_grad_("injection" in name)',
+        "parameter.requires_grad_(True)",
+        _FROZEN,
+    ),
+    Mutation(
+        "the injection learns",
+        _STAGE,
+        'parameter.requires_grad_("injection" in name)',
+        'parameter.requires_grad_("norm_final" in name)',
+        _FROZEN,
+    ),
+    Mutation(
+        "a base that is not frozen learns",
+        _STAGE,
+        'config.objective.get("freeze_base", False)',
+        'config.objective.get("freeze_base", True)',
+        _STAGES + "test_a_base_that_is_not_frozen_learns_too",
+    ),
+    Mutation(
+        "the identity encoder learns",
+        _STAGE,
+        "model = VideoModel(transformer, encoder)",
+        "model = VideoModel(transformer, encoder and encoder.requires_grad_(False))",
+        _FROZEN,
+    ),
+    Mutation(
+        "the trained identity encoder is saved",
+        _STAGE,
+        "averaged.identity_encoder.save_pretrained(",
+        "_identity_encoder(config, head).save_pretrained(",
+        _FROZEN,
+    ),
+    Mutation(
+        "clips are trained on clips",
+        _STAGE,
+        '"stills" if options.stage == "stills" else "clips"',
+        '"stills"',
+        _KIND,
+    ),
+    Mutation(
+        "stills are trained on stills",
+        _STAGE,
+        '"stills" if options.stage == "stills" else "clips"',
+        '"clips"',
+        _KIND,
+    ),
+    Mutation(
+        "the identity encoder gets the spirals of the mesh",
+        _STAGE,
+        "spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]",
+        "spirals = [torch.from_numpy(spiral).flip(1) for spiral in hierarchy.spirals]",
+        _STAGES + "test_the_identity_encoder_is_saved_with_the_mesh_of_the_head",
+    ),
+    Mutation(
+        "the learning rate warms up",
+        "training/trainer.py",
+        "warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))",
+        "warm = 1.0",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "the learning rate falls as a cosine",
+        "training/trainer.py",
+        "0.5 * (1 + math.cos(math.pi * falling))",
+        "(1 - falling)",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "AdamW decays matrices",
+        "training/trainer.py",
+        '"weight_decay": config.weight_decay}',
+        '"weight_decay": 0.0}',
+        "tests/unit/training/test_trainer.py::test_only_matrices_decay",
+    ),
+    Mutation(
+        "the averaged weights are the result",
+        "training/trainer.py",
+        "torch._foreach_lerp_(averaged, current, 1 - decay)",
+        "torch._foreach_lerp_(averaged, current, 1.0)",
+        "tests/unit/training/test_trainer.py::test_the_average_follows_its_formula",
+    ),
+    # The model that ships
+    Mutation(
+        "the packed model's guidance drops the person",
+        "training/pack.py",
+        "guidance_drops_identity=True",
+        "guidance_drops_identity=False",
+        _PACK,
+    ),
+    Mutation(
+        "the trained identity encoder is packed",
+        "training/pack.py",
+        "IdentityEncoder.from_pretrained(options.identity_encoder)",
+        "IdentityEncoder.from_config(IdentityEncoder.from_pretrained(options.identity_encoder).config)",
+        _PACK,
+    ),
+    # Telling people apart and reading faces
+    Mutation(
+        "rendered pairs are of one person",
+        "training/face.py",
+        "torch.cat([rendered, pictures])",
+        'torch.cat([rendered.flip(0) if name == "frame_face" else rendered, pictures])',
+        "tests/unit/training/test_objectives.py::test_infonce_is_low_for_good_embeddings_and_chance_for_blind_ones",
+    ),
+    Mutation(
+        "the reader's photo pairs are two photos",
+        "training/reader.py",
+        "photo = torch.cat([photo, rigs.other[photo]])",
+        "photo = torch.cat([photo, photo])",
+        "tests/unit/training/test_reader.py::test_halves_show_the_same_people",
+    ),
+    Mutation(
+        "the reader's photos are asked for their own shape",
+        "training/reader.py",
+        "identity=rigs.identity[photo],",
+        "identity=rigs.identity[photo.roll(1)],",
+        "tests/unit/training/test_reader.py::test_halves_show_the_same_people",
+    ),
+    Mutation(
+        "real pairs are of one person",
+        "training/face.py",
+        "for index in (chosen, rigs.other[chosen])",
+        "for index in (chosen, rigs.other[chosen].roll(1))",
+        "tests/unit/training/test_objectives.py::test_real_pairs_are_two_photos_of_one_person",
+    ),
+)

@@ -1,0 +1,123 @@
+"""What the video model is told of a row is that row's: clip, reference, text, face tokens and head shape."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from diffusers import CogVideoXDDIMScheduler
+from torch import Tensor
+
+from fantasyid.data.precompute import LatentPool
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
+from tests.tiny import BASE_CONFIG, noise, tiny_identity_encoder, tiny_transformer
+
+ROWS, BATCH, CHANNELS = 5, 64, BASE_CONFIG["out_channels"]
+NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop_all": 0.0}
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    """The first 60 vertices of the head, as many as the tiny identity encoder takes."""
+    full = HeadModel.load()
+    bases = {name: getattr(full, name)[:, :60] for name in ("identity_basis", "expression_basis")}
+    return replace(full, mean=full.mean[:60], **bases)
+
+
+@pytest.fixture(scope="module")
+def pool(head: HeadModel) -> LatentPool:
+    return LatentPool(
+        clips=noise(ROWS, 3, CHANNELS, 6, 4, seed=1).half(),
+        stills=noise(ROWS, 3, CHANNELS, 6, 4, seed=2).half(),
+        reference=noise(ROWS, 1, CHANNELS, 6, 4, seed=3).half(),
+        face_tokens=noise(ROWS, 4, 4, 32, seed=4).half(),
+        identity=noise(ROWS, len(head.identity_basis), seed=5).half(),
+        text=noise(ROWS, 6, 20, seed=6).half(),
+        null_text=noise(1, 6, 20, seed=7).half(),
+    )
+
+
+class Told:
+    """What the transformer is given, with the rows of the pool that the text is of."""
+
+    def __init__(self, pool: LatentPool, head: HeadModel, **changes: Any) -> None:
+        fields = {"kind": "clips", "batch_size": BATCH, "shape_noise": 0.0, **NO_DROPS, **changes}
+        goal = VideoObjective(pool, CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)
+        transformer, encoder = tiny_transformer(), tiny_identity_encoder()
+        transformer.register_forward_pre_hook(self._keep, with_kwargs=True)
+        with torch.no_grad():
+            self.loss = goal(VideoModel(transformer, encoder))["loss"]
+        self.encoder, self.alphas = encoder, goal.scheduler.alphas_cumprod
+
+    def _keep(self, _: Any, positional: tuple[Tensor, ...], named: dict[str, Any]) -> None:
+        names = ("hidden_states", "encoder_hidden_states", "timestep")
+        self.given = {**dict(zip(names, positional, strict=False)), **named}
+
+    @property
+    def noisy(self) -> Tensor:
+        """Noisy latents (B, T, C, h, w), without the reference."""
+        return self.given["hidden_states"][:, :, :CHANNELS]
+
+    @property
+    def reference(self) -> Tensor:
+        """What stands beside the first frame (B, C, h, w)."""
+        return self.given["hidden_states"][:, 0, CHANNELS:]
+
+    def nearly_clean(self) -> Tensor:
+        """Samples with so little noise that one can tell what was noised."""
+        return self.alphas[self.given["timestep"]] > 0.5
+
+
+def nearest(found: Tensor, among: Tensor) -> Tensor:
+    return torch.cdist(found.flatten(1).float(), among.flatten(1).float()).argmin(1)
+
+
+def test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of(pool: LatentPool, head: HeadModel) -> None:
+    told = Told(pool, head)
+    rows = nearest(told.given["encoder_hidden_states"], pool.text)
+    assert len(rows.unique()) == ROWS
+    assert torch.equal(nearest(told.reference, pool.reference), rows)
+    clean = told.nearly_clean()
+    assert len(rows[clean].unique()) > 2
+    assert torch.equal(nearest(told.noisy[clean], pool.clips), rows[clean])
+    neutral = torch.zeros(BATCH, len(head.expression_names))
+    vertices = head.shape(pool.identity[rows].float(), neutral)
+    with torch.no_grad():
+        expected = told.encoder(pool.face_tokens[rows].float(), vertices)
+    torch.testing.assert_close(told.given["identity_tokens"].float(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_stills_are_of_the_row_too_and_any_of_them(pool: LatentPool, head: HeadModel) -> None:
+    told = Told(pool, head, kind="stills", batch_size=256)
+    rows = nearest(told.given["encoder_hidden_states"], pool.text)
+    clean = told.nearly_clean()
+    found = nearest(told.noisy[clean], pool.stills.flatten(0, 1))
+    assert torch.equal(found // 3, rows[clean])
+    assert set((found % 3).tolist()) == {0, 1, 2}
+
+
+def test_the_time_told_is_that_of_the_noise(pool: LatentPool, head: HeadModel) -> None:
+    """Clip and noise are independent of unit variance, so the part of the clip in a sample tells its time."""
+    told = Told(pool, head)
+    rows = nearest(told.given["encoder_hidden_states"], pool.text)
+    clean = pool.clips[rows].float().flatten(1)
+    share = (told.noisy.flatten(1) * clean).sum(1) / clean.square().sum(1)
+    assert (share - told.alphas[told.given["timestep"]].sqrt()).abs().max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("field", "share"), [("drop_text", 0.1), ("drop_reference", 0.1), ("drop_identity", 0.1), ("drop_all", 0.05)]
+)
+def test_what_is_dropped_unless_told_otherwise(pool: LatentPool, head: HeadModel, field: str, share: float) -> None:
+    """Paper 4.1 drops a tenth of the texts."""
+    (default,) = (item.default for item in VideoObjective.__dataclass_fields__.values() if item.name == field)
+    told = Told(pool, head, kind="stills", batch_size=2000, **{field: default})
+    dropped = {
+        "drop_text": (told.given["encoder_hidden_states"] == pool.null_text.float()).flatten(1).all(1),
+        "drop_reference": (told.reference == 0).flatten(1).all(1),
+        "drop_identity": told.given["identity_scale"] == 0,
+    }
+    for name, samples in dropped.items():
+        wanted = share if field in (name, "drop_all") else 0.0
+        assert samples.float().mean() == pytest.approx(wanted, abs=0.02), name

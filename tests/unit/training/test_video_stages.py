@@ -1,0 +1,120 @@
+"""What each stage of the video model trains, leaves alone and saves, by the command."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from fantasyid.data.precompute import LatentPool
+from fantasyid.geometry.decimate import MeshHierarchy
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from fantasyid.training.__main__ import main
+from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
+
+CLIPS, GRID, FACE_DIM = 4, 4, 32
+ENCODER = {"face_dim": FACE_DIM, "grid_size": GRID, "pool_factor": 2, "hidden_dim": 64, "num_layers": 1}
+ENCODER |= {"spiral_channels": [8, 16]}
+Train = Callable[..., Path]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """Run a stage on a pool of noise and give the folder of its result.
+
+    `spoilt` names arrays of the pool that are not numbers: a stage that reads them ends with weights that are none.
+    """
+    shape = (CLIPS, 1, BASE_CONFIG["out_channels"], 6, 4)
+    pool = LatentPool(
+        clips=noise(CLIPS, 3, *shape[2:]),
+        stills=noise(CLIPS, 3, *shape[2:], seed=1),
+        reference=noise(*shape, seed=2),
+        face_tokens=noise(CLIPS, GRID, GRID, FACE_DIM, seed=3),
+        identity=noise(CLIPS, len(HeadModel.load().identity_basis), seed=4),
+        text=noise(CLIPS, 6, 20, seed=5),
+        null_text=noise(1, 6, 20, seed=6),
+    )
+    tiny_transformer(identity_token_dim=None).save_pretrained(tmp_path / "base" / "transformer")
+
+    def call(stage: str, steps: int = 3, spoilt: tuple[str, ...] = (), **objective: Any) -> Path:
+        folder, out = tmp_path / "pool", tmp_path / f"{stage}{steps}"
+        folder.mkdir(exist_ok=True)
+        for field in fields(pool):
+            array = getattr(pool, field.name).half().numpy()
+            np.save(folder / f"latent_{field.name}.npy", array * np.float16(np.nan if field.name in spoilt else 1))
+        even = {"steps": steps, "minutes": 600, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
+        identity = stage == "identity"
+        preset = {
+            "optimiser": {**even, "batch_size": 4, "ema_decay": 0.0, "weight_decay": 0.0},
+            "model": {**BASE_CONFIG, **(IDENTITY_CONFIG if identity else {})},
+            "objective": {**({"identity_encoder": ENCODER} if identity else {}), **objective},
+        }
+        (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
+        arguments = [stage, "--config", tmp_path / "preset.yaml", "--pool", folder, "--out", out, "--device", "cpu"]
+        main([str(argument) for argument in (*arguments, "--init", tmp_path / "base")])
+        return out / "result"
+
+    return call
+
+
+def transformer(result: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = FantasyIDTransformer3DModel.from_pretrained(result / "transformer").state_dict()
+    return state
+
+
+def encoder(result: Path) -> IdentityEncoder:
+    loaded: IdentityEncoder = IdentityEncoder.from_pretrained(result / "identity_encoder")
+    return loaded
+
+
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    assert all(weight.isfinite().all() for weight in after.values())
+    return {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+
+
+@pytest.mark.parametrize(("stage", "other"), [("stills", "clips"), ("clips", "stills")])
+def test_a_stage_trains_on_what_it_is_named_after(train: Train, stage: str, other: str) -> None:
+    """All weights move, and none becomes NaN although the other kind of latents is NaN."""
+    base = tiny_transformer(identity_token_dim=None).state_dict()
+    result = train(stage, spoilt=(other, "face_tokens", "identity"))
+    assert moved(base, transformer(result)) == set(base)
+    assert not (result / "identity_encoder").exists()
+
+
+def test_a_frozen_base_stays_and_injection_and_identity_encoder_learn(train: Train) -> None:
+    base = tiny_transformer(identity_token_dim=None).state_dict()
+    first, second = train("identity", 2, ("stills",), freeze_base=True), train("identity", 5, freeze_base=True)
+    for result in (first, second):
+        assert moved(base, transformer(result)) == set()
+    added = set(transformer(first)) - set(base)
+    assert added
+    assert all("injection" in name for name in added)
+    assert moved(transformer(first), transformer(second)) == added
+    before, after = encoder(first), encoder(second)
+    weights = {name for name, _ in before.named_parameters()}
+    assert moved(before.state_dict(), after.state_dict()) == weights
+
+
+def test_a_base_that_is_not_frozen_learns_too(train: Train) -> None:
+    base = tiny_transformer(identity_token_dim=None).state_dict()
+    assert moved(base, transformer(train("identity"))) == set(base)
+
+
+def test_the_identity_encoder_is_saved_with_the_mesh_of_the_head(train: Train) -> None:
+    saved, hierarchy = encoder(train("identity", 1)), MeshHierarchy.load()
+    assert saved.config.topology_hash == HeadModel.load().topology.hash
+    mesh = saved.vertex_encoder
+    assert mesh is not None
+    assert torch.equal(mesh.template, HeadModel.load().mean)
+    for level, spirals in enumerate(hierarchy.spirals):
+        assert torch.equal(getattr(mesh, f"spirals_{level}"), torch.from_numpy(spirals))
+    for step, (index, weight) in enumerate(zip(hierarchy.down_index, hierarchy.down_weight, strict=True)):
+        assert torch.equal(getattr(mesh, f"down_indices_{step}"), torch.from_numpy(index))
+        assert torch.equal(getattr(mesh, f"down_weights_{step}"), torch.from_numpy(weight))
