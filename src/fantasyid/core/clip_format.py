@@ -1,11 +1,11 @@
-"""What the built-in model's videos are, stated once for renderer, encoders, training, pipeline and evaluation."""
+"""What clips for training the built-in model are, stated once for renderer, encoders, training and evaluation."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ClipFormat:
-    """Size and length of the clips a model is trained on.
+    """Size and length of clips.
 
     Attributes:
         size: Height and width in pixels.
@@ -20,5 +20,6 @@ class ClipFormat:
     text_length: int
 
 
-MINI_CLIPS = ClipFormat(size=128, frames=17, fps=8, text_length=48)
-"""Of the built-in model that ships. The next one's is 192 pixels, 25 frames and 144 tokens, see docs/experiments.md."""
+MINI_CLIPS = ClipFormat(size=192, frames=25, fps=8, text_length=144)
+"""What is trained on now. A model carries its own format in its config: the weights that ship are of an earlier one,
+128 pixels, 17 frames and 48 tokens."""
