@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +72,11 @@ class Trainer:
         return self.folder / "checkpoint.pt"
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before that one."""
+        return self.folder / "checkpoint-before.pt"
+
+    @property
     def averaged(self) -> nn.Module:
         """The result: the model with averaged weights."""
         return self.average.module
@@ -115,10 +122,21 @@ class Trainer:
         return max(self.step / self.config.steps, self.seconds / 60 / self.config.minutes)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; the one before stays beside it.
+
+        Raises:
+            InvalidRequestError: A weight is not finite; nothing is written.
+        """
+        weights = (self.model.state_dict(), self.averaged.state_dict())
+        spoilt = [name for state in weights for name, tensor in state.items() if not tensor.isfinite().all()]
+        if spoilt:
+            raise InvalidRequestError(
+                f"After step {self.step} the weights {', '.join(spoilt[:3])} are not finite and were not saved; go on "
+                f"from the last checkpoint, {self.checkpoint}, with a lower learning_rate."
+            )
         state = {
-            "model": self.model.state_dict(),
-            "average": self.averaged.state_dict(),
+            "model": weights[0],
+            "average": weights[1],
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -126,10 +144,17 @@ class Trainer:
         }
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
+        if self.checkpoint.exists():
+            self.previous.unlink(missing_ok=True)
+            os.link(self.checkpoint, self.previous)
         partial.replace(self.checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+            remedy = f"put {self.previous} in its place" if self.previous.exists() else "start anew in another folder"
+            raise InvalidRequestError(f"{self.checkpoint} is damaged ({error}); {remedy}.") from error
         if "random" not in state:
             raise InvalidRequestError(
                 f"{self.checkpoint} is of an earlier version, which did not keep the states of random numbers; "
