@@ -47,7 +47,8 @@ class SceneSampler:
     def __init__(self, layers: HeadLayers, rigs: RigSet, seed: int) -> None:
         self.layers, self.rigs = layers, rigs
         self.rng = np.random.default_rng(seed)
-        self.weight = (rigs.weight / rigs.weight.sum()).double().cpu().numpy()
+        weight = rigs.weight.double().cpu().numpy()
+        self.weight = weight / weight.sum()
         self.sex, self.decade = rigs.sex.cpu().numpy(), rigs.decade.cpu().numpy()
         self.person, self.other = rigs.person.cpu().numpy(), rigs.other.cpu().numpy()
         rows, columns = (slice(round(low * CANVAS), round(high * CANVAS)) for low, high in _CHEEKS)
