@@ -8,6 +8,7 @@ from transformers import BertConfig, BertModel
 
 from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.conditioning.text import load_text_encoder
+from fantasyid.models.frame_vae import forget_older_frames
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.tiny import (
     noise,
@@ -40,6 +41,25 @@ def tiny_vae() -> AutoencoderKLCogVideoX:
         norm_num_groups=2,
         scaling_factor=0.7,
     ).eval()
+
+
+def tiny_frame_vae(**overrides: Any) -> AutoencoderKLCogVideoX:
+    """The VAE of single frames, tiny: 4 times smaller in space, 4 latent channels with statistics of their own."""
+    config = {
+        "down_block_types": ("CogVideoXDownBlock3D",) * 3,
+        "up_block_types": ("CogVideoXUpBlock3D",) * 3,
+        "block_out_channels": (4, 4, 8),
+        "latent_channels": 4,
+        "layers_per_block": 1,
+        "norm_num_groups": 2,
+        "temporal_compression_ratio": 1,
+        "latents_mean": (0.1, -0.2, 0.0, 0.3),
+        "latents_std": (0.5, 1.0, 2.0, 0.25),
+        **overrides,
+    }
+    vae: AutoencoderKLCogVideoX = seeded(AutoencoderKLCogVideoX, **config)
+    forget_older_frames(vae)
+    return vae
 
 
 def tiny_pipeline_transformer(**overrides: Any) -> Any:

@@ -13,6 +13,7 @@ from fantasyid.core.imaging import Photo, as_photo, to_tensor
 from fantasyid.face.align import (
     FACE_SIZE,
     PORTRAIT_SIZE,
+    beyond_edge,
     face_transform,
     five_points,
     portrait_transform,
@@ -26,6 +27,8 @@ from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
 
 PhotoStyle = Literal["portrait", "ffhq"]
+_BEYOND = 0.0
+"""What a reference shows beyond the photo's edge: mid-grey, as in training (`data.precompute.tighten`)."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def prepare_identity(
         crops, reference_image = _ffhq_pictures(photos, landmarks, size)
         face_crop = F.interpolate(crops.float(), (side, side), mode="bicubic", antialias=True).to(crops)
     else:
-        reference_image = warp(photos, _portrait_frame(landmarks, preparation), size)
+        frame = _portrait_frame(landmarks, preparation)
+        outside = beyond_edge(frame, size, (photos.shape[2], photos.shape[3]))
+        reference_image = warp(photos, frame, size).masked_fill(outside, _BEYOND)
         face_crop = warp(photos, face_transform(landmarks), side)
     return IdentityInputs(reference_image, face_crop, vertices.to(photos), topology_hash)
 

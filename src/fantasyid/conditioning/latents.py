@@ -2,10 +2,11 @@
 
 Two orders of axes are in use, as in diffusers: the VAE's (B, C, T, H, W) and the transformer's (B, T, C, H, W).
 `encode_*` and `decode_video` speak the VAE's order, `concat_reference` the transformer's. Latents that leave this file
-are scaled to about unit variance.
+are normalised to about unit variance: by the VAE's `latents_mean` and `latents_std` where its config has them, one pair
+a channel, otherwise by its `scaling_factor`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_regi
 from einops import rearrange
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.models.frame_vae import decode_frames, encode_frames, is_frame_vae
+
+_FRAMES_AT_ONCE = 5
 
 
 def allowed_frames(vae: AutoencoderKLCogVideoX, longest: int) -> range:
@@ -42,7 +46,7 @@ def encode_video(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tens
         video: (B, 3, T, H, W) in [-1, 1]; T is one that `allowed_frames` allows.
 
     Returns:
-        (B, C, t, h, w): the distribution's mode times the scaling factor, in the VAE's dtype.
+        (B, C, t, h, w): the distribution's mode, normalised, in the VAE's dtype.
 
     Raises:
         InvalidRequestError: T does not fit the VAE.
@@ -51,7 +55,7 @@ def encode_video(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tens
     if frames not in allowed_frames(vae, frames):
         step = allowed_frames(vae, frames).step
         raise InvalidRequestError(f"The video has {frames} frames; the VAE takes {step}k+1, such as {2 * step + 1}.")
-    return _mode(vae, video) * float(vae.config.scaling_factor)
+    return normalise_latents(vae, _mode(vae, video))
 
 
 @torch.no_grad()
@@ -69,8 +73,27 @@ def reference_latents(vae: AutoencoderKLCogVideoX, image: torch.Tensor) -> torch
         (B, C, 1, h, w) in the VAE's dtype.
     """
     latents = _mode(vae, rearrange(image, "b c h w -> b c 1 h w"))
-    factor = float(vae.config.scaling_factor)
-    return latents / factor if vae.config.invert_scale_latents else latents * factor
+    if vae.config.invert_scale_latents:
+        return latents / float(vae.config.scaling_factor)
+    return normalise_latents(vae, latents)
+
+
+def normalise_latents(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
+    """Bring a VAE's latents (B, C, ...) to about zero mean and unit variance."""
+    if vae.config.latents_std is None:
+        scaled: torch.Tensor = latents * float(vae.config.scaling_factor)
+        return scaled
+    mean, std = _statistics(vae, latents)
+    return (latents - mean) / std
+
+
+def restore_latents(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
+    """The inverse of `normalise_latents`."""
+    if vae.config.latents_std is None:
+        scaled: torch.Tensor = latents / vae.config.scaling_factor
+        return scaled
+    mean, std = _statistics(vae, latents)
+    return latents * std + mean
 
 
 def decode_video(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
@@ -83,7 +106,10 @@ def decode_video(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Te
     Returns:
         (B, 3, T, H, W), about [-1, 1] and not clamped, in the VAE's dtype.
     """
-    return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample  # type: ignore[no-any-return]
+    restored = restore_latents(vae, latents.to(vae.dtype))
+    if is_frame_vae(vae):
+        return _by_frame(restored, lambda frames: decode_frames(vae, frames))
+    return vae.decode(restored).sample  # type: ignore[no-any-return]
 
 
 def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
@@ -158,4 +184,20 @@ def rotary_embedding(
 
 
 def _mode(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tensor:
-    return vae.encode(video.to(vae.dtype)).latent_dist.mode()  # type: ignore[no-any-return]
+    video = video.to(vae.dtype)
+    if is_frame_vae(vae):
+        return _by_frame(video, lambda frames: encode_frames(vae, frames).chunk(2, dim=1)[0])
+    return vae.encode(video).latent_dist.mode()  # type: ignore[no-any-return]
+
+
+def _by_frame(video: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Change the frames of (B, C, T, H, W) a few at a time, each by itself."""
+    frames = rearrange(video, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+    changed = torch.cat([change(part) for part in torch.split(frames, _FRAMES_AT_ONCE)])
+    return rearrange(changed, "(b t) c h w -> b c t h w", b=len(video))
+
+
+def _statistics(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (1, -1, *[1] * (latents.ndim - 2))
+    mean, std = (latents.new_tensor(vae.config[name]).view(shape) for name in ("latents_mean", "latents_std"))
+    return mean, std

@@ -1,16 +1,19 @@
 """Work done once before training: clips rendered to a pool on disk, then encoded to what the transformer reads.
 
 Commands:
-    python -m fantasyid.data.precompute --pool POOL render --rigs rigs.npz --clips 40000
+    python -m fantasyid.data.precompute --pool POOL render --rigs rigs.npz --clips 12000
+    python -m fantasyid.data.precompute --pool PAIRS render --rigs rigs.npz --clips 24000 --frames 2
     python -m fantasyid.data.precompute --pool POOL encode --vae FOLDER --vision FOLDER
 
 A pool is a folder of memory-mapped arrays (see `ClipPool`, `LatentPool`), so that every training stage reads the same
-clips and neither renderer, VAE, text encoder nor face nets enter the trainer of the video model.
+clips and neither renderer, VAE, text encoder nor face nets enter the trainer of the video model. A pool of pairs holds
+two neighbouring frames of each clip: far more people for the same time and space.
 """
 
 import argparse
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +24,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from fantasyid.conditioning.latents import encode_video, reference_latents
+from fantasyid.conditioning.latents import normalise_latents
 from fantasyid.conditioning.text import encode_text, load_text_encoder
-from fantasyid.data.repose.render import Rendering, render
+from fantasyid.core.clip_format import MINI_CLIPS
+from fantasyid.data.repose.render import Rendering, Scene, render
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, HeadLayers, RigSet
 from fantasyid.data.repose.scenes import Draw, SceneSampler
 from fantasyid.face.align import FACE_SIZE, PORTRAIT_SIZE, face_transform, warp
 from fantasyid.geometry.head_model import HeadModel
+from fantasyid.geometry.projection import euler_degrees
+from fantasyid.models.frame_vae import encode_frames
 from fantasyid.models.vision import FaceVisionModel
 
-FRAMES = 17
-TEXT_LENGTH = 48
-_CHUNK = 24
+FRAMES, TEXT_LENGTH = MINI_CLIPS.frames, MINI_CLIPS.text_length
+_FRAMES_AT_ONCE = 300
+_TIGHT_SHARE = 0.25  # of references that end within the frame, as tightly cropped photos do
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,11 @@ class ClipPool:
     """M clips with their references, as memory maps of uint8 pictures (RGB, channels first).
 
     Attributes:
-        clips: (M, 17, 3, 128, 128).
-        reference: (M, 3, 128, 128) another view of the same person, in the portrait frame.
+        clips: (M, T, 3, S, S), frames of `MINI_CLIPS`; T is 2 for pairs.
+        reference: (M, 3, S, S) another view of the same person, in the portrait frame.
         face: (M, 3, 96, 96) aligned face of the reference.
         frame_face: (M, 3, 96, 96) aligned face of one frame of the clip.
-        still: (M, 3, 128, 128) one frame of the clip.
+        neutral_face: (M, 3, 96, 96) aligned face of the person seen from the front, without expression.
         identity: (M, K) float16 head shape.
         captions: M sentences.
     """
@@ -53,7 +59,7 @@ class ClipPool:
     reference: NDArray[np.uint8]
     face: NDArray[np.uint8]
     frame_face: NDArray[np.uint8]
-    still: NDArray[np.uint8]
+    neutral_face: NDArray[np.uint8]
     identity: NDArray[np.float16]
     captions: list[str]
 
@@ -63,53 +69,102 @@ class ClipPool:
     @classmethod
     def open(cls, folder: Path) -> "ClipPool":
         """Map an existing pool."""
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in (*_SHAPES, "identity")}
+        names = [field.name for field in fields(cls) if field.name != "captions"]
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
         return cls(**arrays, captions=json.loads((folder / "captions.json").read_text()))
 
 
-_SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
-    "clips": ((FRAMES, 3, PORTRAIT_SIZE, PORTRAIT_SIZE), np.uint8),
-    "reference": ((3, PORTRAIT_SIZE, PORTRAIT_SIZE), np.uint8),
-    "face": ((3, FACE_SIZE, FACE_SIZE), np.uint8),
-    "frame_face": ((3, FACE_SIZE, FACE_SIZE), np.uint8),
-    "still": ((3, PORTRAIT_SIZE, PORTRAIT_SIZE), np.uint8),
-}
-
-
 @torch.no_grad()
-def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int) -> None:
-    """Render `clips` clips into the folder `out`; the list of captions is written last and marks a finished pool."""
+def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int, frames: int = FRAMES) -> None:
+    """Render `clips` clips into the folder `out`; the list of captions is written last and marks a finished pool.
+
+    Args:
+        rigs_path: File of `repose.prepare`.
+        out: Folder, made if absent.
+        clips: How many.
+        device: Where to render.
+        seed: Of everything drawn.
+        frames: Neighbouring frames kept of every clip; all by default.
+    """
     layers = HeadLayers.build(HeadModel.load().to(device))
     rigs = RigSet.load(rigs_path, layers)
     sampler = SceneSampler(layers, rigs, seed)
     generator = np.random.default_rng(seed + 1)
     out.mkdir(parents=True, exist_ok=True)
-    shapes = _SHAPES | {"identity": ((rigs.identity.shape[1],), np.float16)}
+    large, small = (3, PORTRAIT_SIZE, PORTRAIT_SIZE), (3, FACE_SIZE, FACE_SIZE)
+    shapes = {"clips": (frames, *large), "reference": large, "face": small, "frame_face": small, "neutral_face": small}
     maps = {
-        name: np.lib.format.open_memmap(out / f"{name}.npy", mode="w+", dtype=dtype, shape=(clips, *shape))
-        for name, (shape, dtype) in shapes.items()
+        name: np.lib.format.open_memmap(out / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(clips, *shape))
+        for name, shape in shapes.items()
     }
+    identity_path, identity_shape = out / "identity.npy", (clips, rigs.identity.shape[1])
+    identity = np.lib.format.open_memmap(identity_path, mode="w+", dtype=np.float16, shape=identity_shape)
     captions: list[str] = []
-    for start in tqdm(range(0, clips, _CHUNK), desc="rendering", mininterval=5.0):
-        stop = min(start + _CHUNK, clips)
+    chunk = min(_FRAMES_AT_ONCE // frames, 96)
+    for start in tqdm(range(0, clips, chunk), desc="rendering", mininterval=5.0):
+        stop = min(start + chunk, clips)
         draw = sampler.draw(stop - start, FRAMES)
-        target = render(layers, rigs, draw.target)
+        first = generator.integers(0, FRAMES - frames + 1, stop - start)
+        target = render(layers, rigs, _cut(draw.target, first, frames))
         reference, face = reference_views(layers, rigs, draw)
         rows = torch.arange(stop - start, device=reference.device)
-        pick = torch.from_numpy(generator.integers(0, FRAMES, stop - start)).to(reference.device)
-        still = target.frames[rows, pick]
-        frame_face = warp(still, face_transform(target.landmarks[rows, pick][..., :2]), FACE_SIZE)
-        pictures = {"clips": target.frames, "reference": reference, "face": face}
-        pictures |= {"frame_face": frame_face, "still": still}
+        pick = torch.from_numpy(generator.integers(0, frames, stop - start)).to(reference.device)
+        frame_face = warp(target.frames[rows, pick], face_transform(target.landmarks[rows, pick][..., :2]), FACE_SIZE)
+        pictures = {"clips": target.frames, "reference": tighten(reference, generator), "face": face}
+        pictures |= {"frame_face": frame_face, "neutral_face": _neutral_face(layers, rigs, draw.target)}
         for name, picture in pictures.items():
             maps[name][start:stop] = (picture * 255).round().clamp(0, 255).byte().cpu().numpy()
-        maps["identity"][start:stop] = draw.identity.half().cpu().numpy()
+        identity[start:stop] = draw.identity.half().cpu().numpy()
         captions += draw.captions
     (out / "captions.json").write_text(json.dumps(captions))
 
 
+def _cut(scene: Scene, first: NDArray[np.int64], frames: int) -> Scene:
+    """`frames` frames of every clip from its own first one."""
+    batch = len(first)
+    times = torch.from_numpy(first[:, None] + np.arange(frames)).to(scene.zoom.device)
+    rows = torch.arange(batch, device=times.device)[:, None]
+    moving = {name: getattr(scene, name)[rows, times] for name in ("expression", "angles_deg", "zoom", "shift")}
+    return replace(scene, **moving)
+
+
+def _neutral_face(layers: HeadLayers, rigs: RigSet, scene: Scene) -> Tensor:
+    """Aligned faces (B, 3, 96, 96) from the front, without expression, in even light on grey."""
+    still = torch.zeros_like(scene.zoom[:, :1])
+    angles = torch.stack(euler_degrees(rigs.rotation[scene.rig].mT), -1)[:, None]
+    front = replace(
+        scene,
+        expression=torch.zeros_like(scene.expression[:, :1]),
+        angles_deg=angles,
+        zoom=still + 1,
+        shift=torch.stack([still, still], -1),
+        light=torch.zeros_like(scene.light),
+        gain=torch.ones_like(scene.gain),
+        background=torch.full_like(scene.background, 0.5),
+    )
+    drawn = render(layers, rigs, front, supersample=1)
+    return warp(drawn.frames[:, 0], face_transform(drawn.landmarks[:, 0, :, :2]), FACE_SIZE)
+
+
+def tighten(pictures: Tensor, generator: np.random.Generator) -> Tensor:
+    """Let some portraits end where tightly cropped photos do: at the hair, the cheeks or the chin, grey beyond.
+
+    Args:
+        pictures: (B, 3, H, W) in [0, 1], in the portrait frame.
+        generator: Of which, and where.
+    """
+    batch, _, height, width = pictures.shape
+    inset = generator.uniform(0, [[0.26, 0.22, 0.18, 0.22]], (batch, 4)) * (generator.uniform(size=(batch, 4)) < 0.6)
+    inset *= generator.uniform(size=(batch, 1)) < _TIGHT_SHARE
+    top, left, bottom, right = torch.from_numpy(inset.astype(np.float32)).to(pictures.device).T[..., None, None]
+    v = ((torch.arange(height, device=pictures.device) + 0.5) / height)[:, None]
+    u = ((torch.arange(width, device=pictures.device) + 0.5) / width)[None]
+    inside = (v >= top) & (v <= 1 - bottom) & (u >= left) & (u <= 1 - right)
+    return torch.where(inside[:, None], pictures, 0.5)
+
+
 def reference_views(layers: HeadLayers, rigs: RigSet, draw: Draw) -> tuple[Tensor, Tensor]:
-    """References in the portrait frame (B, 3, 128, 128) and their aligned faces (B, 3, 96, 96), in [0, 1].
+    """References in the portrait frame (B, 3, S, S) and their aligned faces (B, 3, 96, 96), in [0, 1].
 
     Drawn at twice the size first, since a user's photo is usually sharper than a frame of a clip.
     """
@@ -143,17 +198,15 @@ class LatentPool:
     """What the video model trains on, on one device.
 
     Attributes:
-        clips: (M, 5, C, 16, 16) float16 latents, the transformer's order.
-        stills: (M, 3, C, 16, 16) float16 latents of single frames of the clip, each encoded alone.
-        reference: (M, 1, C, 16, 16) float16 reference latents.
-        face_tokens: (M, 12, 12, 192) float16 face vision tokens of the reference.
+        clips: (M, T, C, h, w) float16 latents, the transformer's order.
+        reference: (M, 1, C, h, w) float16 reference latents.
+        face_tokens: (M, g, g, D) float16 face vision tokens of the reference.
         identity: (M, K) float16 head shape.
         text: (M, L, D) float16 caption states.
         null_text: (1, L, D) float16 states of the empty prompt.
     """
 
     clips: Tensor
-    stills: Tensor
     reference: Tensor
     face_tokens: Tensor
     identity: Tensor
@@ -169,39 +222,55 @@ class LatentPool:
         names = (field.name for field in fields(cls))
         return cls(**{name: torch.from_numpy(np.load(folder / f"latent_{name}.npy")).to(device) for name in names})
 
+    def rows(self, index: Tensor) -> "LatentPool":
+        """Some clips."""
+        chosen = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "null_text"}
+        return LatentPool(**chosen, null_text=self.null_text)
+
+    @classmethod
+    def joined(cls, parts: Sequence["LatentPool"]) -> "LatentPool":
+        """Clips of several pools in one."""
+        names = [field.name for field in fields(cls) if field.name != "null_text"]
+        together = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+        return cls(**together, null_text=parts[0].null_text)
+
 
 @torch.no_grad()
-def encode_pool(folder: Path, vae: AutoencoderKLCogVideoX, vision: FaceVisionModel, device: str, seed: int) -> None:
-    """Encode a rendered pool; writes `latent_*.npy` beside the clips."""
+def encode_pool(folder: Path, vae: AutoencoderKLCogVideoX, vision: FaceVisionModel, device: str) -> None:
+    """Encode a rendered pool; writes `latent_*.npy` beside the clips, that of the empty prompt last."""
     pool = ClipPool.open(folder)
     tokenizer, text_encoder = load_text_encoder()
-    vae, vision, text_encoder = vae.to(device, torch.bfloat16), vision.to(device), text_encoder.to(device)
-    rng = np.random.default_rng(seed)
-    parts: dict[str, list[Tensor]] = {name: [] for name in ("clips", "stills", "reference", "face_tokens", "text")}
-    for start in tqdm(range(0, len(pool), _CHUNK), desc="encoding", mininterval=5.0):
-        rows = slice(start, min(start + _CHUNK, len(pool)))
+    vae, vision, text_encoder = vae.to(device), vision.to(device), text_encoder.to(device)
+    parts: dict[str, list[Tensor]] = {name: [] for name in ("clips", "reference", "face_tokens", "text")}
+    frames = pool.clips.shape[1]
+    chunk = min(_FRAMES_AT_ONCE // frames, 96)
+    for start in tqdm(range(0, len(pool), chunk), desc="encoding", mininterval=5.0):
+        rows = slice(start, min(start + chunk, len(pool)))
 
         def signed(pictures: NDArray[np.uint8]) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).float() / 127.5 - 1
 
-        video = signed(pool.clips[rows])
-        picks = torch.from_numpy(rng.integers(0, FRAMES, (len(video), 3))).to(device)
-        stills = video[torch.arange(len(video), device=device)[:, None], picks]
-        single = reference_latents(vae, stills.flatten(0, 1))
-        latents = {
-            "clips": encode_video(vae, video.transpose(1, 2)).transpose(1, 2),
-            "stills": rearrange(single, "(b n) c 1 h w -> b n c h w", b=len(video)),
-            "reference": reference_latents(vae, signed(pool.reference[rows])).transpose(1, 2),
-            "face_tokens": vision(signed(pool.face[rows])).tokens,
+        video = rearrange(signed(pool.clips[rows]), "b t c h w -> (b t) c h w")
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            tokens = vision(signed(pool.face[rows])).tokens
+        encoded = {
+            "clips": rearrange(_latents(vae, video), "(b t) c h w -> b t c h w", t=frames),
+            "reference": _latents(vae, signed(pool.reference[rows]))[:, None],
+            "face_tokens": tokens,
             "text": encode_text(tokenizer, text_encoder, pool.captions[rows], TEXT_LENGTH),
         }
-        for name, value in latents.items():
+        for name, value in encoded.items():
             parts[name].append(value.half().cpu())
-    encoded = {name: torch.cat(values).numpy() for name, values in parts.items()}
-    encoded["identity"] = np.asarray(pool.identity)
-    encoded["null_text"] = encode_text(tokenizer, text_encoder, [""], TEXT_LENGTH).half().cpu().numpy()
-    for name, array in encoded.items():
-        np.save(folder / f"latent_{name}.npy", array)
+    for name, values in parts.items():
+        np.save(folder / f"latent_{name}.npy", torch.cat(values).numpy())
+    np.save(folder / "latent_identity.npy", np.asarray(pool.identity))
+    null_text = encode_text(tokenizer, text_encoder, [""], TEXT_LENGTH).half().cpu().numpy()
+    np.save(folder / "latent_null_text.npy", null_text)
+
+
+def _latents(vae: AutoencoderKLCogVideoX, pictures: Tensor) -> Tensor:
+    mode = encode_frames(vae, pictures.bfloat16()).chunk(2, dim=1)[0]
+    return normalise_latents(vae, mode.float())
 
 
 def main() -> None:
@@ -214,16 +283,17 @@ def main() -> None:
     rendering = steps.add_parser("render", help="render clips")
     rendering.add_argument("--rigs", type=Path, required=True, help="file of repose.prepare")
     rendering.add_argument("--clips", type=int, required=True, help="how many")
+    rendering.add_argument("--frames", type=int, default=FRAMES, help="neighbouring frames kept of every clip")
     encoding = steps.add_parser("encode", help="encode rendered clips")
     encoding.add_argument("--vae", type=Path, required=True, help="folder of a trained VAE")
     encoding.add_argument("--vision", type=Path, required=True, help="folder of a trained face vision model")
     options = parser.parse_args()
     if options.step == "render":
-        render_pool(options.rigs, options.pool, options.clips, options.device, options.seed)
+        render_pool(options.rigs, options.pool, options.clips, options.device, options.seed, options.frames)
     else:
         vae = AutoencoderKLCogVideoX.from_pretrained(options.vae)
         vision = FaceVisionModel.from_pretrained(options.vision)
-        encode_pool(options.pool, vae, vision, options.device, options.seed)
+        encode_pool(options.pool, vae, vision, options.device)
 
 
 if __name__ == "__main__":

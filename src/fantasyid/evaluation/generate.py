@@ -24,7 +24,7 @@ from tqdm import tqdm
 from fantasyid.conditioning.identity import IdentityInputs, read_identity
 from fantasyid.conditioning.latents import decode_video
 from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, read_people, save_frames
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_builtin, load_component
+from fantasyid.pipelines.builtin import MINI_FOLDER, builtin_preparation, load_builtin, load_component
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 _TENSORS = ("reference_image", "face_crop", "vertices")
@@ -42,7 +42,11 @@ def read(people: tuple[Person, ...], photos: Path, out: Path, model: Path) -> No
     from fantasyid.face.reader import FaceReader
 
     reader = FaceReader(load_component(model, "face_reader_model"))
-    inputs = [read_identity(photos / person.photo, reader)[0] for person in tqdm(people, desc="reading")]
+    preparation = builtin_preparation(model)
+    inputs = [
+        read_identity(photos / person.photo, reader, preparation=preparation)[0]
+        for person in tqdm(people, desc="reading")
+    ]
     tensors: dict[str, Any] = {
         name: torch.cat([getattr(item, name) for item in inputs]).half().numpy() for name in _TENSORS
     }

@@ -13,13 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fantasyid.core.clip_format import MINI_CLIPS
+
 RIGHT_EYE_CORNERS = (33, 133)
 LEFT_EYE_CORNERS = (362, 263)
 RIGHT_IRIS, LEFT_IRIS = 468, 473
 NOSE_TIP = 1
 MOUTH_CORNERS = (61, 291)
 
-PORTRAIT_SIZE = 128
+PORTRAIT_SIZE = MINI_CLIPS.size
 FACE_SIZE = 96
 READER_SIZE = 128
 
@@ -229,6 +231,29 @@ def warp(images: Tensor, affine: Tensor, size: int | tuple[int, int]) -> Tensor:
         sampled = _sample(images[rows].to(dtype), affine[rows].to(dtype), height, width, *plan)
         crops = crops.index_copy(0, rows, sampled.to(images.dtype))
     return crops
+
+
+def beyond_edge(affine: Tensor, size: int | tuple[int, int], photo_size: tuple[int, int]) -> Tensor:
+    """Find where crops lie outside their photo.
+
+    Args:
+        affine: (B,2,3).
+        size: As in `warp`.
+        photo_size: Height and width of the photo in pixels.
+
+    Returns:
+        (B,1,height,width) bool, True where a pixel's centre is outside.
+    """
+    height, width = size if isinstance(size, tuple) else (size, size)
+    v, u = torch.meshgrid(
+        (torch.arange(height, device=affine.device) + 0.5) / height,
+        (torch.arange(width, device=affine.device) + 0.5) / width,
+        indexing="ij",
+    )
+    unit = torch.stack([u, v], dim=-1).reshape(1, -1, 2).to(affine)
+    x, y = restore_points(unit, affine, 1).unbind(dim=-1)
+    outside = (x < 0) | (y < 0) | (x > photo_size[1]) | (y > photo_size[0])
+    return outside.reshape(-1, 1, height, width)
 
 
 def transform_points(points: Tensor, affine: Tensor, size: int) -> Tensor:

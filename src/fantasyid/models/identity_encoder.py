@@ -13,6 +13,7 @@ from fantasyid.core.errors import TopologyMismatchError
 from fantasyid.models.depth_encoding import encode_depth
 from fantasyid.models.face_abstractor import FaceAbstractor
 from fantasyid.models.fusion import FusionTransformer, ResConv1D
+from fantasyid.models.population_norm import PopulationNorm
 from fantasyid.models.qformer import QFormer
 from fantasyid.models.spiral import SpiralEncoder
 
@@ -35,11 +36,13 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         spiral_length: Vertices in a spiral.
         spiral_channels: Channels on every level but the last, which has `hidden_dim`.
         topology_hash: Hash of the mesh; None until `set_hierarchy`.
+        centre: Whether the tokens are what a person differs by from the training's population, see `PopulationNorm`;
+            the paper does not speak of it.
     """
 
     photo_style: ClassVar[Literal["portrait", "ffhq"]] = "portrait"
     _no_split_modules: ClassVar[list[str]] = ["TransformerBlock"]
-    _keep_in_fp32_modules: ClassVar[list[str]] = ["face_abstractor", "vertex_encoder", "fusion", "lift"]
+    _keep_in_fp32_modules: ClassVar[list[str]] = ["face_abstractor", "vertex_encoder", "fusion", "lift", "population"]
 
     @register_to_config
     def __init__(
@@ -56,6 +59,7 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         spiral_length: int = 9,
         spiral_channels: tuple[int, ...] = (32, 64),
         topology_hash: str | None = None,
+        centre: bool = False,
     ) -> None:
         super().__init__()
         abstractors = {"c-abstractor": FaceAbstractor, "q-former": QFormer}
@@ -65,6 +69,8 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         )
         self.fusion = FusionTransformer(hidden_dim, num_layers, num_heads=hidden_dim // 64)
         self.lift = ResConv1D(hidden_dim, token_dim)
+        num_tokens = levels[-1] if use_vertices else (grid_size // pool_factor) ** 2
+        self.population = PopulationNorm(num_tokens, token_dim) if centre else None
 
     def set_hierarchy(
         self,
@@ -98,6 +104,11 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         Raises:
             TopologyMismatchError: The vertices belong to another mesh, or the encoder has none yet.
         """
+        tokens = self.describe(face_tokens, vertices)
+        return tokens if self.population is None else self.population(tokens)
+
+    def describe(self, face_tokens: Tensor, vertices: Tensor) -> Tensor:
+        """Compute the tokens before what people have in common is taken out; arguments and shapes as in `forward`."""
         tokens = rearrange(self.face_abstractor(face_tokens), "b h w c -> b (h w) c")
         if self.vertex_encoder is None:
             fused: Tensor = self.lift(self.fusion(tokens))
@@ -114,5 +125,5 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         depth_code = encode_depth(shape.vertices[..., 2], self.config.hidden_dim)
         vertex_tokens = shape.features + depth_code
         fused = self.fusion(torch.cat([vertex_tokens, tokens], dim=1))
-        identity_tokens: Tensor = self.lift(fused[:, : vertex_tokens.shape[1]])
-        return identity_tokens
+        lifted: Tensor = self.lift(fused[:, : vertex_tokens.shape[1]])
+        return lifted

@@ -141,6 +141,13 @@ class SpiralEncoder(nn.Module):
             x = conv(x, self.get_buffer(f"spirals_{level}"))
         return SpiralOutput(features=x, vertices=vertices)
 
+    def coarse_vertices(self, vertices: Tensor) -> Tensor:
+        """Pool heads (B, N_0, 3) down to the coarsest mesh, (B, N_last, 3)."""
+        for level in range(len(self.convs) - 1):
+            down = self.get_buffer(f"down_indices_{level}"), self.get_buffer(f"down_weights_{level}")
+            vertices = pool_vertices(vertices, *down)
+        return vertices
+
 
 def fill_mesh(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Fill an encoder's buffers, all of which describe its mesh, by name.

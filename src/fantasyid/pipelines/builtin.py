@@ -9,6 +9,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, DiffusionP
 from diffusers.models.modeling_utils import ModelMixin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fantasyid.conditioning.identity import IdentityPreparation
 from fantasyid.conditioning.text import load_text_encoder
 from fantasyid.core.building import BUILDING
 from fantasyid.core.checkpoint import PackedManifest, Storage, fill_network, load_packed, save_packed, verify_packed
@@ -115,6 +116,22 @@ def verify_builtin(folder: Path = MINI_FOLDER) -> dict[str, PackedManifest]:
     """
     _load_settings(folder)
     return {name: verify_packed(folder, name) for name in COMPONENTS}
+
+
+def builtin_preparation(folder: Path = MINI_FOLDER) -> IdentityPreparation:
+    """How a packed model's networks want a photo, without loading them.
+
+    Args:
+        folder: Where `save_builtin` wrote.
+
+    Returns:
+        What the pipeline's `identity_preparation` gives.
+    """
+    manifests = verify_builtin(folder)
+    transformer, vae = manifests["transformer"].config, manifests["vae"].config
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    size = (transformer["sample_height"] * factor, transformer["sample_width"] * factor)
+    return IdentityPreparation(reference_size=size, face_size=manifests["face_vision"].config["image_size"])
 
 
 def load_component(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> ModelMixin:

@@ -1,9 +1,10 @@
 """Train one stage of the built-in model.
 
-Command: `python -m fantasyid.training STAGE --config configs/train/mini-STAGE.yaml --pool POOL --out FOLDER`
+Command: `python -m fantasyid.training STAGE --config configs/train/mini-STAGE.yaml --pool POOL --out FOLDER`, or with
+`torchrun --nproc-per-node 2 -m fantasyid.training` on several GPUs.
 
-Stages in order: `reader`, `vision`, `vae`, then `stills`, `clips` and `identity` of the video model, each starting
-from the result of the one before (`--init`). `decoder` goes on with the VAE's decoder alone: the latents stay what they
+Stages in order: `reader`, `vision`, `vae`, `encoder`, then `pairs` and `clips` of the video model, each starting from
+the result of the one before (`--init`). `decoder` goes on with the VAE's decoder alone: the latents stay what they
 were, so the video model stays trained. An interrupted stage continues from its checkpoint. The result is saved in
 diffusers' form in FOLDER/result.
 """
@@ -25,14 +26,17 @@ from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.decimate import MeshHierarchy
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
+from fantasyid.models.frame_vae import forget_older_frames, is_frame_vae
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.config import StageConfig, load_stage
+from fantasyid.training.encoder import EncoderObjective, TaughtEncoder
 from fantasyid.training.face import VisionObjective
+from fantasyid.training.parallel import rank, start_processes
 from fantasyid.training.reader import ReaderObjective, mean_landmarks
 from fantasyid.training.trainer import Trainer
-from fantasyid.training.vae import VaeObjective
+from fantasyid.training.vae import VaeObjective, latent_statistics, reconstruct, training_pictures
 from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
 
 
@@ -42,15 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("stage", choices=[*_FACE_STAGES, *_VIDEO_STAGES])
     parser.add_argument("--config", type=Path, required=True, help="preset file")
     parser.add_argument(
-        "--pool", type=Path, required=True, help="folder of data.precompute; of data.face_views for reader"
+        "--pool",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="folders of data.precompute; one folder of data.face_views for reader",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and result")
     parser.add_argument("--rigs", type=Path, help="file of repose.prepare, for reader and vision")
     parser.add_argument("--init", type=Path, help="result to start from, of this stage or the one before")
-    parser.add_argument("--vision", type=Path, help="result of the vision stage, for vae and decoder")
+    parser.add_argument("--vision", type=Path, help="result of the vision stage, for vae, decoder and encoder")
+    parser.add_argument("--encoder", type=Path, help="result of the stage encoder, for pairs and clips")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args(arguments)
     config = load_stage(options.config)
+    options.device = start_processes(options.device)
     torch.manual_seed(config.seed)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
@@ -62,33 +72,83 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _finish(trainer: Trainer, losses: Callable[[], Any], folder: Path) -> None:
     trainer.fit(losses)
-    result: Any = trainer.averaged
-    result.save_pretrained(folder / "result")
+    if rank() == 0:
+        result: Any = trainer.averaged
+        result.save_pretrained(folder / "result")
+
+
+def _generator(config: StageConfig, options: argparse.Namespace) -> torch.Generator:
+    """Each process draws its own samples."""
+    return torch.Generator(options.device).manual_seed(config.seed + rank())
+
+
+def _pools(options: argparse.Namespace) -> list[ClipPool]:
+    return [ClipPool.open(folder) for folder in options.pool]
+
+
+def _vision_model(options: argparse.Namespace) -> FaceVisionModel:
+    if options.vision is None:
+        raise InvalidRequestError("This stage needs the face vision model; give its result with --vision.")
+    return FaceVisionModel.from_pretrained(options.vision).to(options.device)  # type: ignore[no-any-return]
 
 
 def _train_vae(config: StageConfig, options: argparse.Namespace) -> None:
-    if options.vision is None:
-        raise InvalidRequestError("The VAE is judged by the face vision model too; give its result with --vision.")
     decoder_only = options.stage == "decoder"
     if decoder_only and options.init is None:
         raise InvalidRequestError("The stage decoder goes on with a trained VAE; give its folder with --init.")
-    fresh = AutoencoderKLCogVideoX(**config.model) if options.init is None else None
-    vae = (fresh or AutoencoderKLCogVideoX.from_pretrained(options.init)).to(options.device)
-    vae.encoder.requires_grad_(not decoder_only)
-    vision = FaceVisionModel.from_pretrained(options.vision).to(options.device).requires_grad_(False)
-    for weight in (p for p in vae.parameters() if p.ndim == 5):  # the layout tensor cores want
-        weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
-    rng = np.random.default_rng(config.seed)
-    trainer = Trainer(vae, config.optimiser, options.out, rng)
-    pool = ClipPool.open(options.pool)
-    objective = VaeObjective(pool, vision, config.optimiser.batch_size, rng, **config.objective)
+    vision = _vision_model(options).requires_grad_(False)
+    fresh = options.init is None
+    vae = AutoencoderKLCogVideoX(**config.model) if fresh else AutoencoderKLCogVideoX.from_pretrained(options.init)
+    if fresh:
+        forget_older_frames(vae)
+    elif not is_frame_vae(vae):
+        raise InvalidRequestError(
+            f"The VAE {options.init} mixes neighbouring frames; only those that do not are trained."
+        )
+    vae.to(options.device).encoder.requires_grad_(not decoder_only)
+    generator = _generator(config, options)
+    trainer = Trainer(vae, config.optimiser, options.out, generator)
+    objective = VaeObjective(
+        pictures=torch.cat([training_pictures(pool, options.device) for pool in _pools(options)]),
+        vision=vision,
+        batch_size=config.optimiser.batch_size,
+        generator=generator,
+        reconstruct=torch.compile(reconstruct, dynamic=False) if config.optimiser.compile else reconstruct,
+        **config.objective,
+    )
     trainer.fit(lambda: objective(vae))
-    result: Any = trainer.averaged
-    if not decoder_only:
-        with torch.no_grad():
-            latents = result.encode(objective.batch(vae.device)).latent_dist.mode()
-        result.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
-    result.save_pretrained(options.out / "result")
+    if rank() == 0:
+        result: Any = trainer.averaged
+        if not decoder_only:
+            mean, std = latent_statistics(result, objective.pictures)
+            result.register_to_config(latents_mean=mean, latents_std=std)
+        result.save_pretrained(options.out / "result")
+
+
+def _train_encoder(config: StageConfig, options: argparse.Namespace) -> None:
+    head = HeadModel.load().to(options.device)
+    encoder = _identity_encoder(config, options, head).to(options.device)
+    model = TaughtEncoder(_vision_model(options), encoder).to(options.device).train()
+    generator = _generator(config, options)
+    trainer = Trainer(model, config.optimiser, options.out, generator)
+    objective = EncoderObjective(
+        pools=_pools(options),
+        head=head,
+        batch_size=config.optimiser.batch_size,
+        generator=generator,
+        rng=np.random.default_rng(config.seed + rank()),
+        **_objective_fields(config),
+    )
+    trainer.fit(lambda: objective(model))
+    if rank() == 0:
+        averaged: Any = trainer.averaged
+        objective.measure_population(averaged)
+        averaged.vision.save_pretrained(options.out / "result" / "face_vision")
+        averaged.encoder.save_pretrained(options.out / "result" / "identity_encoder")
+
+
+def _objective_fields(config: StageConfig) -> dict[str, Any]:
+    return {key: value for key, value in config.objective.items() if key not in ("freeze_base", "identity_encoder")}
 
 
 def _rigs(options: argparse.Namespace) -> RigSet:
@@ -101,7 +161,7 @@ def _train_vision(config: StageConfig, options: argparse.Namespace) -> None:
     model = FaceVisionModel(**config.model).to(options.device)
     rng = np.random.default_rng(config.seed)
     trainer = Trainer(model, config.optimiser, options.out, rng)
-    pool, rigs = ClipPool.open(options.pool), _rigs(options)
+    pool, rigs = _pools(options)[0], _rigs(options)
     objective = VisionObjective(pool, rigs, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
 
@@ -116,7 +176,7 @@ def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
     model.to(options.device).train()
     rng = np.random.default_rng(config.seed)
     trainer = Trainer(model, config.optimiser, options.out, rng)
-    views = FaceViews.open(options.pool, options.device)
+    views = FaceViews.open(options.pool[0], options.device)
     objective = ReaderObjective(views, rigs, head, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
 
@@ -124,30 +184,31 @@ def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
 def _train_video(config: StageConfig, options: argparse.Namespace) -> None:
     head = HeadModel.load().to(options.device)
     transformer = _transformer(config, options).to(options.device)
-    encoder = _identity_encoder(config, options, head).to(options.device) if options.stage == "identity" else None
-    if encoder is not None and config.objective.get("freeze_base", False):
+    with_identity = transformer.config.identity_token_dim is not None
+    encoder = _identity_encoder(config, options, head).to(options.device).train() if with_identity else None
+    if config.objective.get("freeze_base", False):
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_("injection" in name)
     model = VideoModel(transformer, encoder)
-    generator = torch.Generator(options.device).manual_seed(config.seed)
+    generator = _generator(config, options)
     trainer = Trainer(model, config.optimiser, options.out, generator)
     if config.optimiser.compile:
         transformer.compile_repeated_blocks(fullgraph=True)
-    fields = {key: value for key, value in config.objective.items() if key not in ("freeze_base", "identity_encoder")}
     objective = VideoObjective(
-        pool=LatentPool.open(options.pool, options.device),
+        pools=[LatentPool.open(folder, options.device) for folder in options.pool],
         scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
         head=head,
         batch_size=config.optimiser.batch_size,
         generator=generator,
-        kind="stills" if options.stage == "stills" else "clips",
-        **fields,
+        **_objective_fields(config),
     )
     trainer.fit(lambda: objective(model))
-    averaged: Any = trainer.averaged
-    averaged.transformer.save_pretrained(options.out / "result" / "transformer")
-    if encoder is not None:
-        averaged.identity_encoder.save_pretrained(options.out / "result" / "identity_encoder")
+    if rank() == 0:
+        averaged: Any = trainer.averaged
+        averaged.transformer.save_pretrained(options.out / "result" / "transformer")
+        if encoder is not None:
+            objective.measure_population(averaged.identity_encoder)
+            averaged.identity_encoder.save_pretrained(options.out / "result" / "identity_encoder")
 
 
 def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDTransformer3DModel:
@@ -166,12 +227,13 @@ def _transformer(config: StageConfig, options: argparse.Namespace) -> FantasyIDT
 
 
 def _identity_encoder(config: StageConfig, options: argparse.Namespace, head: HeadModel) -> IdentityEncoder:
-    """The encoder of `--init` where it has one, else a new one on the built-in mesh."""
+    """The encoder of `--encoder` or `--init` where they have one, else a new one on the built-in mesh."""
     hierarchy = MeshHierarchy.load()
     fields = {"token_dim": config.model["identity_token_dim"], **config.objective.get("identity_encoder", {})}
-    trained = None if options.init is None else options.init / "identity_encoder"
+    folders = [folder / "identity_encoder" for folder in (options.encoder, options.init) if folder is not None]
+    trained = next((folder for folder in folders if folder.is_dir()), None)
     encoder: IdentityEncoder
-    if trained is not None and trained.is_dir():
+    if trained is not None:
         encoder = IdentityEncoder.from_pretrained(trained)
         _check_same(fields, encoder.config, trained)
         return encoder
@@ -200,9 +262,10 @@ _FACE_STAGES: dict[str, Callable[[StageConfig, argparse.Namespace], None]] = {
     "vae": _train_vae,
     "decoder": _train_vae,
     "vision": _train_vision,
+    "encoder": _train_encoder,
     "reader": _train_reader,
 }
-_VIDEO_STAGES = ("stills", "clips", "identity")
+_VIDEO_STAGES = ("pairs", "clips")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +17,17 @@ from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
+from fantasyid.training.parallel import agreed, average_gradients, equalise, num_processes, rank
 from fantasyid.training.random_states import RandomStates
 
 Losses = dict[str, Tensor]
 _LOG_EVERY = 50
 _SAVE_EVERY_SECONDS = 120
+_AGREE_EVERY = 10  # steps between looks at process 0's clock
 
 
 class Trainer:
-    """Trains one module and keeps a running average of its weights.
+    """Trains one module and keeps a running average of its weights, in one process or in several with one clock.
 
     A run that was stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit, unless its
     learning rate follows the minutes. So between this and `fit` nothing may be drawn at random.
@@ -55,7 +59,8 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=fused)
         self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
         self.random_states = RandomStates(random, weights[0].device)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self._clock = 0, 0.0, 0.0
+        equalise(model)
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self._resume()
@@ -64,6 +69,11 @@ class Trainer:
     def checkpoint(self) -> Path:
         """File a stopped run continues from."""
         return self.folder / "checkpoint.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before that one."""
+        return self.folder / "checkpoint-before.pt"
 
     @property
     def averaged(self) -> nn.Module:
@@ -78,25 +88,32 @@ class Trainer:
         """
         start, before = time.monotonic(), self.seconds
         saved = start
-        with tqdm(total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0) as bar:
+        is_first = rank() == 0
+        with tqdm(
+            total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0, disable=not is_first
+        ) as bar:
             while self.progress < 1:
                 for group in self.optimiser.param_groups:
                     group["lr"] = self._learning_rate()
                 values = losses()
                 self.optimiser.zero_grad(set_to_none=True)
                 values["loss"].backward()  # type: ignore[no-untyped-call]
+                average_gradients(self.model.parameters())
                 norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
                 self.optimiser.step()
                 self.average.update_parameters(self.model)
                 self.step += 1
-                self.seconds = before + time.monotonic() - start
+                self._clock = before + time.monotonic() - start
+                if num_processes() == 1 or self.step % _AGREE_EVERY == 0:
+                    self.seconds = agreed(self._clock)
                 bar.update()
-                if self.step % _LOG_EVERY == 0:
+                if self.step % _LOG_EVERY == 0 and is_first:
                     bar.set_postfix(self._log(values | {"norm": norm}))
-                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                if time.monotonic() - saved > _SAVE_EVERY_SECONDS and is_first:
                     self.save()
                     saved = time.monotonic()
-        self.save()
+        if is_first:
+            self.save()
 
     @property
     def progress(self) -> float:
@@ -104,10 +121,21 @@ class Trainer:
         return max(self.step / self.config.steps, self.seconds / 60 / self.config.minutes)
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint; the one before stays beside it.
+
+        Raises:
+            InvalidRequestError: A weight is not finite; nothing is written.
+        """
+        weights = (self.model.state_dict(), self.averaged.state_dict())
+        spoilt = [name for state in weights for name, tensor in state.items() if not tensor.isfinite().all()]
+        if spoilt:
+            raise InvalidRequestError(
+                f"After step {self.step} the weights {', '.join(spoilt[:3])} are not finite and were not saved; go on "
+                f"from the last checkpoint, {self.checkpoint}, with a lower learning_rate."
+            )
         state = {
-            "model": self.model.state_dict(),
-            "average": self.averaged.state_dict(),
+            "model": weights[0],
+            "average": weights[1],
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -115,10 +143,17 @@ class Trainer:
         }
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
+        if self.checkpoint.exists():
+            self.previous.unlink(missing_ok=True)
+            os.link(self.checkpoint, self.previous)
         partial.replace(self.checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
+            remedy = f"put {self.previous} in its place" if self.previous.exists() else "start anew in another folder"
+            raise InvalidRequestError(f"{self.checkpoint} is damaged ({error}); {remedy}.") from error
         if "random" not in state:
             raise InvalidRequestError(
                 f"{self.checkpoint} is of an earlier version, which did not keep the states of random numbers; "
@@ -142,7 +177,11 @@ class Trainer:
 
     def _log(self, values: Losses) -> dict[str, str]:
         numbers = {name: float(value.detach()) for name, value in values.items()}
-        assert math.isfinite(numbers["loss"]), f"the loss of step {self.step} is {numbers['loss']}"
+        if not math.isfinite(numbers["loss"] + numbers["norm"]):
+            raise InvalidRequestError(
+                f"The loss of step {self.step} is {numbers['loss']} and its gradient's norm {numbers['norm']}; go on "
+                f"from the last checkpoint, {self.checkpoint}, with a lower learning_rate."
+            )
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **numbers}) + "\n")
         return {name: f"{number:.4f}" for name, number in numbers.items()}

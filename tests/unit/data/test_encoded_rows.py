@@ -1,6 +1,7 @@
-"""Every row of an encoded pool is made of that row: clip, stills, reference, face, caption and head shape."""
+"""Every row of an encoded pool is made of that row: clip, reference, face, caption and head shape."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 
 from fantasyid.conditioning.latents import encode_video, reference_latents
 from fantasyid.conditioning.text import encode_text, load_text_encoder
-from fantasyid.data.precompute import FRAMES, TEXT_LENGTH, ClipPool, LatentPool, encode_pool
+from fantasyid.data.precompute import TEXT_LENGTH, ClipPool, LatentPool, encode_pool
 from tests.tiny import tiny_face_vision
-from tests.tiny_pipeline import tiny_vae
+from tests.tiny_pipeline import tiny_frame_vae
 
-CLIPS, SIDE = 3, 32
+CLIPS, FRAMES, SIDE = 3, 3, 32
 CAPTIONS = ["A woman smiles.", "A man nods, lit from the left.", "A person in their 20s talks."]
 
 
@@ -23,7 +24,8 @@ CAPTIONS = ["A woman smiles.", "A man nods, lit from the left.", "A person in th
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pool of noise, with smaller pictures than the renderer makes."""
     folder, draw = tmp_path_factory.mktemp("pool"), np.random.default_rng(0)
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("reference", "face", "frame_face", "still"), (3, SIDE, SIDE))
+    pictures = ("reference", "face", "frame_face", "neutral_face")
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(pictures, (3, SIDE, SIDE))
     for name, shape in (shapes | {"clips": (FRAMES, 3, SIDE, SIDE)}).items():
         np.save(folder / f"{name}.npy", draw.integers(0, 256, (CLIPS, *shape), np.uint8))
     np.save(folder / "identity.npy", draw.normal(size=(CLIPS, 5)).astype(np.float16))
@@ -38,13 +40,13 @@ def pool(folder: Path) -> ClipPool:
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[Any, Any]:
-    return tiny_vae(), tiny_face_vision()
+    return tiny_frame_vae(), tiny_face_vision()
 
 
 @pytest.fixture(scope="module")
 def latents(folder: Path, networks: tuple[Any, Any]) -> LatentPool:
     vae, vision = networks
-    encode_pool(folder, vae, vision, "cpu", seed=0)
+    encode_pool(folder, vae, vision, "cpu")
     return LatentPool.open(folder, "cpu")
 
 
@@ -67,20 +69,10 @@ def test_latents_are_those_of_the_rendered_row(pool: ClipPool, latents: LatentPo
     }
     for name, value in expected.items():
         found = getattr(latents, name)
-        torch.testing.assert_close(found.float(), value.float(), atol=0.02, rtol=0.02)
+        assert found.shape == value.shape
+        assert (found.float() - value.float()).abs().mean() < 0.02 * value.float().std()  # networks run in bfloat16
         assert nearest_row(found, value) == list(range(CLIPS))
     assert torch.equal(latents.identity, torch.from_numpy(np.array(pool.identity)))
-
-
-def test_stills_are_frames_of_their_own_clip(pool: ClipPool, latents: LatentPool, networks: tuple[Any, Any]) -> None:
-    """Each encoded alone, as a single picture."""
-    vae, _ = networks
-    frames = [reference_latents(vae, signed(clip))[:, :, 0].float() for clip in pool.clips]
-    for row in range(CLIPS):
-        for still in latents.stills[row].float():
-            distances = [float((clip - still).flatten(1).abs().mean(1).min()) for clip in frames]
-            assert distances[row] < 2e-3
-            assert distances[row] == min(distances)
 
 
 def test_text_is_of_the_rows_own_caption(pool: ClipPool, latents: LatentPool) -> None:
@@ -88,3 +80,19 @@ def test_text_is_of_the_rows_own_caption(pool: ClipPool, latents: LatentPool) ->
     torch.testing.assert_close(latents.text.float(), expected[:-1], atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(latents.null_text.float(), expected[-1:], atol=2e-3, rtol=1e-3)
     assert len({tuple(states.flatten().tolist()) for states in latents.text}) == CLIPS
+
+
+def test_rows_and_joined_pools_keep_what_belongs_together(latents: LatentPool) -> None:
+    order = torch.tensor([2, 0])
+    some = latents.rows(order)
+    assert len(some) == 2
+    both = LatentPool.joined([some, latents.rows(torch.tensor([1]))])
+    assert len(both) == CLIPS
+    for field in fields(LatentPool):
+        every, found, joined = (getattr(pool, field.name) for pool in (latents, some, both))
+        if field.name == "null_text":
+            assert torch.equal(found, every)
+            assert torch.equal(joined, every)
+        else:
+            assert torch.equal(found, every[order])
+            assert torch.equal(joined, every[[2, 0, 1]])

@@ -75,8 +75,9 @@ def test_facing_aside_is_held(name: str, phrase: str, sign: int) -> None:
     for motion in motions(name):
         yaw = sign * motion.angles_deg[:, YAW]
         assert motion.phrase == phrase
+        assert motion.absolute
         assert (yaw == yaw[0]).all()
-        assert 12 <= yaw[0] <= 20
+        assert 14 <= yaw[0] <= 22
 
 
 @pytest.mark.parametrize(("name", "phrase", "axis"), [("nod", "nods", PITCH), ("shake", "shakes the head", YAW)])
@@ -187,3 +188,33 @@ def test_same_seed_same_performance() -> None:
     for name in ("angles_deg", "own", "zoom", "shift"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
         assert name == "own" or not np.array_equal(getattr(first, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("pose", [(-12.0, 5.0, -3.0), (0.0, 0.0, 0.0), (17.0, -8.0, 9.0)])
+def test_phrases_about_the_camera_hold_whatever_the_photos_pose(pose: tuple[float, float, float]) -> None:
+    """Pose and movement add up to the head's angles towards the camera, as far as the limits let them."""
+    photo = np.array(pose)
+    seen = dict.fromkeys(("faces left", "faces right", "looks at the camera"), 0)
+    for performance in performances(count=800):
+        moved = performance.seen_from(photo)
+        assert moved.phrases == performance.phrases
+        assert (np.abs(moved.angles_deg) <= LIMITS_DEG).all()
+        towards_camera = moved.angles_deg + photo
+        for axis in range(3):
+            if axis not in performance.absolute:
+                assert np.array_equal(moved.angles_deg[:, axis], performance.angles_deg[:, axis])
+        if "faces left" in moved.phrases:
+            assert towards_camera[:, YAW].max() < -4.9
+        if "faces right" in moved.phrases:
+            assert towards_camera[:, YAW].min() > 9.9
+        if "looks at the camera" in moved.phrases:
+            assert np.abs(towards_camera).max() < 9
+        for phrase in seen:
+            seen[phrase] += phrase in moved.phrases
+    assert min(seen.values()) > 10
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_absolute(name: str) -> None:
+    """Turning, nodding and tilting are movements; facing aside and looking at the camera are poses."""
+    assert all(motion.absolute == (name in ("face_left", "face_right", "camera")) for motion in motions(name))

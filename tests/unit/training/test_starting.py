@@ -29,7 +29,7 @@ def base(tmp_path: Path) -> Namespace:
     tiny_transformer(identity_token_dim=None, injection_dim=None, injection_heads=None).save_pretrained(
         tmp_path / "transformer"
     )
-    return Namespace(init=tmp_path)
+    return Namespace(init=tmp_path, encoder=None)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ def test_a_base_that_is_not_the_presets_is_refused(base: Namespace, fields: dict
 
 def test_an_injection_that_is_not_the_presets_is_refused(tmp_path: Path) -> None:
     tiny_transformer().save_pretrained(tmp_path / "transformer")
-    assert _transformer(stage(), Namespace(init=tmp_path)).config.use_layer_aware
+    assert _transformer(stage(), Namespace(init=tmp_path, encoder=None)).config.use_layer_aware
     with pytest.raises(InvalidRequestError, match=r"use_layer_aware: False \(True there\)"):
-        _transformer(stage(use_layer_aware=False), Namespace(init=tmp_path))
+        _transformer(stage(use_layer_aware=False), Namespace(init=tmp_path, encoder=None))
 
 
 @pytest.mark.parametrize("encoder", [{}, {"use_vertices": False}, {"abstractor": "q-former"}])
 def test_every_encoder_of_the_table_computes_and_gets_gradients(encoder: dict[str, Any]) -> None:
     head = HeadModel.load()
-    model = _identity_encoder(stage(encoder), Namespace(init=None), head)
+    model = _identity_encoder(stage(encoder), Namespace(init=None, encoder=None), head)
     tokens = model(noise(1, 4, 4, 32), head.mean[None])
     tokens.square().mean().backward()
     assert torch.isfinite(tokens).all()
@@ -83,10 +83,12 @@ def test_every_encoder_of_the_table_computes_and_gets_gradients(encoder: dict[st
 
 def test_a_trained_encoder_goes_on(tmp_path: Path) -> None:
     head = HeadModel.load()
-    trained = _identity_encoder(stage(), Namespace(init=None), head)
+    trained = _identity_encoder(stage(), Namespace(init=None, encoder=None), head)
     trained.save_pretrained(tmp_path / "identity_encoder")
-    loaded = _identity_encoder(stage(), Namespace(init=tmp_path), head)
+    loaded = _identity_encoder(stage(), Namespace(init=tmp_path, encoder=None), head)
     weight = next(iter(trained.parameters()))
     assert torch.equal(next(iter(loaded.parameters())), weight)
+    taught = Namespace(init=None, encoder=tmp_path)
+    assert torch.equal(next(_identity_encoder(stage(), taught, head).parameters()), weight)
     with pytest.raises(InvalidRequestError, match=r"hidden_dim: 128 \(64 there\)"):
-        _identity_encoder(stage({"hidden_dim": 128}), Namespace(init=tmp_path), head)
+        _identity_encoder(stage({"hidden_dim": 128}), Namespace(init=tmp_path, encoder=None), head)

@@ -39,7 +39,7 @@ def mix(layers: HeadLayers, rigs: RigSet, base: Tensor, donor: Tensor, share: Te
     (own_mean, own_spread), (their_mean, their_spread) = statistics(own), statistics(theirs)
     matched = (theirs - their_mean) * (own_spread / (their_spread + 1e-4)).clamp(0.7, 1.4) + own_mean
     border = attributes_map[..., 2][:, None].clamp(0, 1)
-    opacity = blur(border * border * (3 - 2 * border), 3.0) * border * share[:, None, None, None]
+    opacity = blur(border * border * (3 - 2 * border), 3.0 * CANVAS / 256) * border * share[:, None, None, None]
     texture = own * (1 - opacity) + matched.clamp(0, 1) * opacity
     identity = torch.lerp(rigs.identity[base], rigs.identity[donor], share[:, None])
     return texture, identity

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fantasyid.core.errors import UnreadablePhotoError
 from fantasyid.core.id_files import read_ids
@@ -28,6 +29,8 @@ from fantasyid.geometry.head_model import HeadModel
 
 MAX_YAW_DEG = 25.0
 MAX_FIT_ERROR_CM = 0.15
+MAX_OUTSIDE = 0.1  # share of the portrait frame that lies beyond the photo's edge
+_UNIT = CANVAS / 256  # canvas pixels in which blurs below are given
 _SEX = {"": 0, "female": 1, "male": 2}
 
 
@@ -70,6 +73,9 @@ def prepare(
             left_out["turned too far"] += 1
             continue
         canvas = _canvas(portraits / row["file"], landmarks[row["id"]], segment)
+        if canvas is None:
+            left_out["frame beyond the photo's edge"] += 1
+            continue
         people.setdefault(row["person"], []).append(canvas | {"row": row})
     photos: list[dict[str, Any]] = []
     for person, theirs in enumerate(people.values()):
@@ -91,25 +97,41 @@ def prepare(
     return +left_out
 
 
-def _canvas(path: Path, landmarks: NDArray[np.float32], segment: Any) -> dict[str, Any]:
-    """Cut the canvas of one photo and separate person and background in it."""
+def _canvas(path: Path, landmarks: NDArray[np.float32], segment: Any) -> dict[str, Any] | None:
+    """Cut the canvas of one photo and separate person and background in it; None where too much is not in the photo.
+
+    What the canvas shows beyond the photo's edge is the photo mirrored there.
+    """
     bgr = cv2.imread(str(path))
     if bgr is None:
         raise UnreadablePhotoError(
             f"{path} cannot be read as an image; restore it or take its row out of the manifest."
         )
-    photo = torch.from_numpy(bgr[..., ::-1].transpose(2, 0, 1).copy())[None].float()
     points = torch.from_numpy(landmarks)[None]
     frame = portrait_transform(points[..., :2])
+    if _outside(frame, bgr.shape[1], bgr.shape[0]) > MAX_OUTSIDE:
+        return None
+    margin = max(bgr.shape[:2]) // 2
+    mirrored = cv2.copyMakeBorder(bgr, margin, margin, margin, margin, cv2.BORDER_REFLECT)
+    photo = torch.from_numpy(mirrored[..., ::-1].transpose(2, 0, 1).copy())[None].float()
     centre = frame[:, :, 2] + frame[:, :, :2].sum(-1) / 2
     linear = frame[:, :, :2] * CANVAS_MARGIN
     canvas_frame = torch.cat([linear, (centre - linear.sum(-1) / 2)[..., None]], -1)
-    canvas = warp(photo, canvas_frame, CANVAS)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+    on_mirrored = torch.cat([linear, canvas_frame[..., 2:] + margin], -1)
+    canvas = warp(photo, on_mirrored, CANVAS)[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
     on_canvas = transform_points(points, canvas_frame, CANVAS)[0].numpy() - np.array([0.5, 0.5, 0], np.float32)
     mask = np.clip((segment(canvas) - 0.35) / 0.4, 0, 1).astype(np.float32)
-    mask = cv2.GaussianBlur(mask, (0, 0), 1.0)
+    mask = cv2.GaussianBlur(mask, (0, 0), 1.0 * _UNIT)
     alpha = (mask * 255).astype(np.uint8)
     return {"image": canvas, "alpha": alpha, "backdrop": _behind(canvas, mask), "landmarks": on_canvas}
+
+
+def _outside(frame: Tensor, width: int, height: int) -> float:
+    """Share of the crop `frame` (1, 2, 3) that lies outside a photo."""
+    line = torch.linspace(0, 1, 41)
+    v, u = torch.meshgrid(line, line, indexing="ij")
+    x, y = (torch.stack([u, v, torch.ones_like(u)], -1) @ frame[0].T).unbind(-1)
+    return float(((x < 0) | (x > width) | (y < 0) | (y > height)).float().mean())
 
 
 def _behind(canvas: NDArray[np.uint8], mask: NDArray[np.float32], size: int = 64) -> NDArray[np.uint8]:
@@ -133,15 +155,15 @@ def _segmenter() -> Any:
 def _weight(row: dict[str, str]) -> float:
     """Sample women, the varied portraits and the sharp tier more often, against the set's leaning."""
     varied = 2.0 if "interfaces" in row["source"] else 1.0
-    return varied * (2.5 if row["tier"] == "1" else 1.0) * (2.5 if row["sex"] == "female" else 1.0)
+    return varied * (2.5 if row["tier"] == "1" else 1.0) * (4.0 if row["sex"] == "female" else 1.0)
 
 
 def _save(out: Path, photos: list[dict[str, Any]], head: HeadModel) -> None:
     fields: dict[str, Any] = {}  # of arrays; a narrower type does not pass through savez
-    for name, suffix, quality in (("image", ".jpg", 93), ("alpha", ".png", 9), ("backdrop", ".jpg", 90)):
-        parameter = cv2.IMWRITE_JPEG_QUALITY if suffix == ".jpg" else cv2.IMWRITE_PNG_COMPRESSION
+    for name, quality in (("image", 92), ("alpha", 80), ("backdrop", 90)):
         pictures = [photo[name] if photo[name].ndim == 2 else photo[name][..., ::-1] for photo in photos]
-        encoded = [cv2.imencode(suffix, picture, [parameter, quality])[1].reshape(-1) for picture in pictures]
+        parameters = [cv2.IMWRITE_WEBP_QUALITY, quality]
+        encoded = [cv2.imencode(".webp", picture, parameters)[1].reshape(-1) for picture in pictures]
         fields[name] = np.concatenate(encoded)
         fields[f"{name}_end"] = np.cumsum([len(data) for data in encoded])
     for name in ("identity", "expression", "scale", "rotation", "translation", "landmarks"):

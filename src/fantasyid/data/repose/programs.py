@@ -6,12 +6,13 @@ subject's own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Curve = NDArray[np.float64]
+_AXES = ("yaw", "pitch", "roll")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Motion:
         angles_deg: (T, 3) yaw, pitch, roll added to the photo's pose.
         expression: Curves by ARKit name, 0 to 1.
         own: (T,) how much of the photo's own expression is left.
+        absolute: Whether the phrase speaks of the angles towards the camera, on the axes of its channels, and not of a
+            change.
     """
 
     phrase: str
@@ -31,6 +34,7 @@ class Motion:
     angles_deg: Curve
     expression: dict[str, Curve] = field(default_factory=dict)
     own: Curve | None = None
+    absolute: bool = False
 
 
 def _ramp(rng: np.random.Generator, frames: int) -> Curve:
@@ -70,7 +74,8 @@ def _turn(direction: int) -> Callable[[np.random.Generator, int], Motion]:
 def _face(direction: int) -> Callable[[np.random.Generator, int], Motion]:
     def program(rng: np.random.Generator, frames: int) -> Motion:
         side = "right" if direction > 0 else "left"
-        return Motion(f"faces {side}", frozenset({"yaw"}), _about(0, np.full(frames, direction * rng.uniform(12, 20))))
+        curve = np.full(frames, direction * rng.uniform(14, 22))
+        return Motion(f"faces {side}", frozenset({"yaw"}), _about(0, curve), absolute=True)
 
     return program
 
@@ -103,7 +108,7 @@ def _shake(rng: np.random.Generator, frames: int) -> Motion:
 
 
 def _camera_gaze(rng: np.random.Generator, frames: int) -> Motion:
-    return Motion("looks at the camera", frozenset({"yaw", "pitch", "roll"}), _still(frames))
+    return Motion("looks at the camera", frozenset(_AXES), _still(frames), absolute=True)
 
 
 def _smile(rng: np.random.Generator, frames: int) -> Motion:
@@ -195,7 +200,7 @@ PROGRAMS: dict[str, tuple[float, Callable[[np.random.Generator, int], Motion]]] 
 }
 """Sampling weight and program by name."""
 
-_MAX_TURN_DEG = (22.0, 16.0, 18.0)
+_LIMIT = np.array([22.0, 16.0, 18.0])
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,7 @@ class Performance:
         own: (T,) how much of the photo's own expression is left.
         zoom: (T,) camera zoom.
         shift: (T, 2) camera shift in fractions of the frame.
+        absolute: Axes (0 yaw, 1 pitch, 2 roll) whose angles are those towards the camera.
     """
 
     phrases: tuple[str, ...]
@@ -217,6 +223,13 @@ class Performance:
     own: Curve
     zoom: Curve
     shift: Curve
+    absolute: tuple[int, ...] = ()
+
+    def seen_from(self, pose_deg: Curve) -> "Performance":
+        """The same for a photo of that pose (yaw, pitch, roll): angles towards the camera become changes of it."""
+        angles, axes = self.angles_deg.copy(), list(self.absolute)
+        angles[:, axes] -= pose_deg[axes]
+        return replace(self, angles_deg=angles.clip(-_LIMIT, _LIMIT))
 
 
 def perform(rng: np.random.Generator, frames: int) -> Performance:
@@ -244,8 +257,8 @@ def perform(rng: np.random.Generator, frames: int) -> Performance:
         zoom = (0.98 + direction * 0.11 * np.linspace(-1, 1, frames)).clip(0.86, 1.12)
         phrases.append("the camera zooms in" if direction > 0 else "the camera zooms out")
     shift = np.tile(rng.normal(0, 0.018, 2), (frames, 1)).clip(-0.05, 0.05)
-    limit = np.array(_MAX_TURN_DEG)
-    return Performance(tuple(phrases), angles.clip(-limit, limit), expression, own, zoom, shift)
+    axes = tuple(k for k, name in enumerate(_AXES) if any(m.absolute and name in m.channels for m in motions))
+    return Performance(tuple(phrases), angles.clip(-_LIMIT, _LIMIT), expression, own, zoom, shift, axes)
 
 
 def _drift(rng: np.random.Generator, frames: int, used: frozenset[str]) -> Curve:
@@ -253,7 +266,7 @@ def _drift(rng: np.random.Generator, frames: int, used: frozenset[str]) -> Curve
     time = np.linspace(0, 1, frames)[:, None]
     drift = np.sin(2 * np.pi * (rng.uniform(0.3, 0.9, 3) * time + rng.uniform(size=3))) * [1.5, 1.2, 0.8]
     start = rng.normal(0, [5.0, 3.0, 2.0])
-    for axis, name in enumerate(("yaw", "pitch", "roll")):
+    for axis, name in enumerate(_AXES):
         if name in used:
             start[axis] = 0.0
     return drift + start

@@ -8,6 +8,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, GRID, HeadLayers, RigSet, blur
+from fantasyid.face.align import PORTRAIT_SIZE
 from fantasyid.geometry.projection import project_camera, rotation_matrix
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
 
@@ -78,7 +79,9 @@ def fitted_vertices(layers: HeadLayers, rigs: RigSet, rig: Tensor) -> tuple[Tens
     return camera, pixels + layers.registered(rigs.residual[rig])
 
 
-def render(layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = 128, supersample: int = 2) -> Rendering:
+def render(
+    layers: HeadLayers, rigs: RigSet, scene: Scene, size: int = PORTRAIT_SIZE, supersample: int = 2
+) -> Rendering:
     """Draw the clips of a scene.
 
     Args:

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fantasyid.core.errors import TopologyMismatchError
+from fantasyid.face.align import PORTRAIT_SIZE
 from fantasyid.geometry.head_model import FACE_OVAL, NUM_SKIN_LANDMARKS, PART_NAMES, HeadModel
 from fantasyid.geometry.projection import project_camera
 from fantasyid.geometry.raster import interpolate, rasterise, vertex_normals
 
-CANVAS = 256
+CANVAS = 2 * PORTRAIT_SIZE
 CANVAS_MARGIN = 1.2
 GRID = 64
 _REGISTRATION_CM = 0.7

@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.data.captions import caption, subject
+from fantasyid.data.captions import worded
 from fantasyid.data.repose.backdrops import backdrop
 from fantasyid.data.repose.mixing import mix
 from fantasyid.data.repose.programs import Performance, perform
 from fantasyid.data.repose.render import Scene
-from fantasyid.data.repose.rig import HeadLayers, RigSet
+from fantasyid.data.repose.rig import CANVAS, HeadLayers, RigSet
+from fantasyid.geometry.projection import euler_degrees
 
 MIXED_SHARE = 0.75
 _MATCH_CANDIDATES = 24
+_CHEEKS = ((0.39, 0.61), (0.375, 0.625))  # rows and columns of the canvas, in shares, where skin is compared
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,14 @@ class SceneSampler:
     def __init__(self, layers: HeadLayers, rigs: RigSet, seed: int) -> None:
         self.layers, self.rigs = layers, rigs
         self.rng = np.random.default_rng(seed)
-        self.weight = (rigs.weight / rigs.weight.sum()).double().cpu().numpy()
+        weight = rigs.weight.double().cpu().numpy()
+        self.weight = weight / weight.sum()
         self.sex, self.decade = rigs.sex.cpu().numpy(), rigs.decade.cpu().numpy()
         self.person, self.other = rigs.person.cpu().numpy(), rigs.other.cpu().numpy()
-        middle = rigs.image[:, :, 100:156, 96:160].float().mean((2, 3))
+        rows, columns = (slice(round(low * CANVAS), round(high * CANVAS)) for low, high in _CHEEKS)
+        middle = rigs.image[:, :, rows, columns].float().mean((2, 3))
         self.skin = middle.cpu().numpy()
+        self.pose_deg = torch.stack(euler_degrees(rigs.rotation), -1).double().cpu().numpy()
         self.index = {name: k for k, name in enumerate(layers.head.expression_names)}
 
     def draw(self, batch: int, frames: int) -> Draw:
@@ -67,13 +72,13 @@ class SceneSampler:
         shares = tensor(share.astype(np.float32))
         texture, identity = mix(self.layers, self.rigs, tensor(base), tensor(donor), shares)
         other_texture, _ = mix(self.layers, self.rigs, tensor(second), tensor(donor), shares)
-        performances = [perform(rng, frames) for _ in range(batch)]
+        performances = [perform(rng, frames).seen_from(self.pose_deg[index]) for index in base]
         sentences = []
         lights, words = self._lights(batch, described=True)
         backgrounds, places = self._backgrounds(base)
         for k, performance in enumerate(performances):
-            person = subject(int(self.sex[base[k]]), int(self.decade[base[k]]) if share[k] == 0 else 0)
-            sentences.append(caption(person, performance.phrases, places[k], words[k]))
+            decade = int(self.decade[base[k]]) if share[k] == 0 else 0
+            sentences.append(worded(rng, int(self.sex[base[k]]), decade, performance.phrases, places[k], words[k]))
         target = self._scene(base, texture, identity, performances, lights, backgrounds)
         poses = [self._reference_pose() for _ in range(batch)]
         lights, _ = self._lights(batch, described=False)

@@ -1,0 +1,60 @@
+"""Data parallel training in plain PyTorch: started by torchrun, one process a GPU; without it, one process."""
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def start_processes(device: str) -> str:
+    """Join the processes that torchrun started, if it did; returns this process's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    on_cuda = device.startswith("cuda")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=timedelta(hours=2))
+    if not on_cuda:
+        return device
+    place = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(place)
+    return place
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def num_processes() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def agreed(value: float) -> float:
+    """The value of process 0."""
+    if not dist.is_initialized():
+        return value
+    holder = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(holder, 0)
+    return float(holder)
+
+
+def equalise(model: nn.Module) -> None:
+    """Give all processes the weights and buffers of process 0."""
+    if dist.is_initialized():
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor.data, 0)
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace gradients by their mean over the processes."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
