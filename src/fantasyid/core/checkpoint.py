@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.core.building import BUILDING
@@ -35,6 +36,16 @@ class PackedTensor(BaseModel):
     """Shape in the model."""
     stored_as: Literal["int8", "float16", "exact"]
     """int8 with one scale per row, float16, or the tensor itself."""
+    zeros_before: int = Field(default=0, ge=0)
+    """Slices of the third dimension, from the first on, that are zero and not stored: the weights for earlier frames of
+    a convolution over time that looks at none."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Shape in the file."""
+        if not self.zeros_before:
+            return self.shape
+        return (*self.shape[:2], self.shape[2] - self.zeros_before, *self.shape[3:])
 
 
 class PackedShard(BaseModel):
@@ -122,8 +133,9 @@ def save_packed(
     for key in sorted(model_state):
         tensor = model_state[key].detach().cpu().contiguous()
         how = "exact" if key in exact or not _is_large(tensor) else storage
-        tensors[key] = PackedTensor(shape=tuple(tensor.shape), stored_as=how)
-        stored[key] = _pack(key, tensor, how)
+        skipped = _zeros_before(tensor)
+        tensors[key] = PackedTensor(shape=tuple(tensor.shape), stored_as=how, zeros_before=skipped)
+        stored[key] = _pack(key, tensor[:, :, skipped:].contiguous() if skipped else tensor, how)
     manifest = PackedManifest(
         model_class=model_class,
         config={key: value for key, value in config.items() if not key.startswith("_")},
@@ -164,11 +176,16 @@ def load_packed(folder: Path | str, name: str) -> dict[str, torch.Tensor]:
         raise CorruptWeightsError(_corrupt(target, f"it holds other tensors: {sorted(set(stored) ^ expected)[:4]}"))
     state = {}
     for key, tensor in manifest.tensors.items():
-        if tuple(stored[key].shape) != tensor.shape:
-            raise CorruptWeightsError(_corrupt(target, f"{key} is {tuple(stored[key].shape)}, not {tensor.shape}"))
+        if tensor.zeros_before and (len(tensor.shape) != 5 or tensor.zeros_before >= tensor.shape[2]):
+            raise CorruptWeightsError(_corrupt(target, f"{key} of shape {tensor.shape} leaves nothing to store"))
+        if tuple(stored[key].shape) != tensor.stored_shape:
+            raise CorruptWeightsError(
+                _corrupt(target, f"{key} is {tuple(stored[key].shape)}, not {tensor.stored_shape}")
+            )
         if not _is_stored_as(key, stored, tensor.stored_as):
             raise CorruptWeightsError(_corrupt(target, f"{key} is not stored as {tensor.stored_as}"))
-        state[key] = _unpack(key, stored, tensor.stored_as)
+        unpacked = _unpack(key, stored, tensor.stored_as)
+        state[key] = F.pad(unpacked, (0, 0, 0, 0, tensor.zeros_before, 0)) if tensor.zeros_before else unpacked
     return state
 
 
@@ -217,6 +234,14 @@ def _corrupt(path: Path, reason: str) -> str:
 
 def _is_large(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() and tensor.ndim >= 2 and tensor.numel() >= _SMALL
+
+
+def _zeros_before(tensor: torch.Tensor) -> int:
+    """How many slices of a video convolution's weights (out, in, T, H, W) are zero before the first that is not."""
+    if tensor.ndim != 5 or not tensor.is_floating_point():
+        return 0
+    used = tensor.abs().amax(dim=(0, 1, 3, 4)).nonzero()
+    return int(used[0]) if len(used) else 0
 
 
 def _pack(key: str, tensor: torch.Tensor, how: str) -> dict[str, torch.Tensor]:

@@ -62,6 +62,35 @@ def test_float16_storage(tmp_path: Path) -> None:
         save(tmp_path, "float16", **{"conv.weight": torch.full((64, 64), 1e6)})
 
 
+@pytest.mark.parametrize("storage", ["int8", "float16"])
+def test_weights_for_earlier_frames_that_are_zero_take_no_room(tmp_path: Path, storage: str) -> None:
+    video = torch.randn(32, 16, 3, 3, 3, generator=torch.Generator().manual_seed(1))
+    newest = torch.cat([torch.zeros(32, 16, 2, 3, 3), video[:, :, 2:]], dim=2)
+    shifted = torch.cat([video[:, :, :1], torch.zeros(32, 16, 2, 3, 3)], dim=2)
+    nothing = torch.zeros(32, 16, 3, 3, 3)
+    state = save(tmp_path, storage, newest=newest, whole=video, shifted=shifted, nothing=nothing)
+    manifest, loaded = verify_packed(tmp_path, "net"), load_packed(tmp_path, "net")
+    skipped = {key: tensor.zeros_before for key, tensor in manifest.tensors.items() if tensor.zeros_before}
+    assert skipped == {"newest": 2}
+    stored = safetensors.torch.load_file(tmp_path / "net" / manifest.shards[0].file)
+    assert stored["newest"].shape == (32, 16, 1, 3, 3)
+    for key in ("newest", "whole", "shifted", "nothing"):
+        assert loaded[key].shape == state[key].shape
+        assert torch.allclose(loaded[key], state[key], atol=0.03)
+    assert (loaded["newest"][:, :, :2] == 0).all()
+
+
+@pytest.mark.parametrize("zeros", [3, -1, 1])
+def test_zeros_that_the_file_does_not_leave_out_are_refused(tmp_path: Path, zeros: int) -> None:
+    save(tmp_path, video=torch.randn(32, 16, 3, 3, 3))
+    path = tmp_path / "net" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["tensors"]["video"]["zeros_before"] = zeros
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptWeightsError):
+        load_packed(tmp_path, "net")
+
+
 def test_not_finite_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"linear\.bias"):
         save(tmp_path, **{"linear.bias": torch.tensor([1.0, float("nan")])})
