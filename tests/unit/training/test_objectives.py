@@ -34,7 +34,6 @@ def head() -> HeadModel:
 def pool(head: HeadModel) -> LatentPool:
     return LatentPool(
         clips=noise(CLIPS, 3, 4, 6, 4, seed=1).half(),
-        stills=noise(CLIPS, 3, 4, 6, 4, seed=2).half(),
         reference=noise(CLIPS, 1, 4, 6, 4, seed=3).half(),
         face_tokens=noise(CLIPS, 4, 4, 32, seed=4).half(),
         identity=noise(CLIPS, len(head.identity_basis), seed=5).half(),
@@ -44,8 +43,8 @@ def pool(head: HeadModel) -> LatentPool:
 
 
 def objective(pool: LatentPool, head: HeadModel, **changes: Any) -> VideoObjective:
-    fields = {"kind": "clips", "batch_size": BATCH, **changes}
-    return VideoObjective(pool, CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)
+    fields = {"batch_size": BATCH, **changes}
+    return VideoObjective([pool], CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)
 
 
 class Recorder(nn.Module):
@@ -83,10 +82,8 @@ def test_noise_and_velocity_are_the_schedulers(pool: LatentPool, head: HeadModel
 
 
 def test_predicting_the_true_velocity_costs_nothing(pool: LatentPool, head: HeadModel) -> None:
-    one = replace(pool, **{name: getattr(pool, name)[:1] for name in ("clips", "stills", "reference", "text")})
-    one = replace(one, identity=pool.identity[:1], face_tokens=pool.face_tokens[:1])
-    goal = objective(one, head)
-    clean = one.clips.float()
+    goal = objective(pool.rows(torch.tensor([0])), head)
+    clean = pool.clips[:1].float()
 
     def velocity(noisy: Tensor, timesteps: Tensor) -> Tensor:
         alpha = goal.scheduler.alphas_cumprod[timesteps][:, None, None, None, None]
@@ -142,21 +139,21 @@ def test_drops_are_shares_and_independent(pool: LatentPool, head: HeadModel) -> 
     assert (empty & blank & dropped).float().mean() > 0.05
 
 
-def test_stills_are_single_frames(pool: LatentPool, head: HeadModel) -> None:
-    seen = record(objective(pool, head, kind="stills"))
+def test_short_clips_have_fewer_positions(pool: LatentPool, head: HeadModel) -> None:
+    seen = record(objective(replace(pool, clips=pool.clips[:, :1]), head))
     assert seen.noisy.shape == (BATCH, 1, 4, 6, 4)
     assert seen.others["image_rotary_emb"][0].shape == (6 * 4, 16)
     assert record(objective(pool, head)).others["image_rotary_emb"][0].shape == (3 * 6 * 4, 16)
 
 
 def test_the_known_shape_is_blurred_as_asked(pool: LatentPool, head: HeadModel) -> None:
-    goal, rows = objective(pool, head, shape_noise=0.0, **NO_DROPS), torch.zeros(BATCH, dtype=torch.int64)
+    goal, rows = objective(pool, head, shape_noise=0.0, **NO_DROPS), pool.rows(torch.zeros(BATCH, dtype=torch.int64))
     encoder = tiny_identity_encoder()
-    exact = goal._identity_tokens(encoder, rows)
+    exact = goal.described(encoder, rows)
     neutral = torch.zeros(1, len(head.expression_names))
     wanted = encoder(pool.face_tokens[:1].float(), head.shape(pool.identity[:1].float(), neutral))
     assert torch.allclose(exact, wanted.expand_as(exact), atol=1e-5)
-    blurred = replace(goal, shape_noise=0.2)._identity_tokens(encoder, rows)
+    blurred = replace(goal, shape_noise=0.2).described(encoder, rows)
     assert blurred.std(0).mean() > 100 * exact.std(0).mean()
 
 
@@ -194,11 +191,11 @@ def test_without_an_identity_encoder_no_tokens_are_given(pool: LatentPool, head:
 
 
 def test_edges_cost_nothing_only_where_pictures_differ_by_a_constant() -> None:
-    picture = noise(2, 3, 2, 16, 16)
+    picture = noise(2, 3, 16, 16)
     assert edge_loss(picture, picture) == 0
     assert edge_loss(picture + 0.3, picture) < 1e-6
     flipped, spot = picture.flip(-1), picture.clone()
-    spot[0, 0, 0, 8, 8] += 0.5
+    spot[0, 0, 8, 8] += 0.5
     assert edge_loss(flipped, picture) > 0.5
     assert edge_loss(spot, picture) > 1e-5
     assert edge_loss(picture, flipped) == edge_loss(flipped, picture)
@@ -206,7 +203,7 @@ def test_edges_cost_nothing_only_where_pictures_differ_by_a_constant() -> None:
 
 def test_edges_are_compared_at_several_scales() -> None:
     checks = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 1.0
-    fine, flat = checks.expand(1, 1, 1, 16, 16), torch.full((1, 1, 1, 16, 16), 0.5)
+    fine, flat = checks.expand(1, 1, 16, 16), torch.full((1, 1, 16, 16), 0.5)
     assert edge_loss(fine, flat, scales=1) == 2
     assert edge_loss(fine, flat, scales=2) == 1
 
@@ -214,7 +211,7 @@ def test_edges_are_compared_at_several_scales() -> None:
 def faces(head: HeadModel) -> Tensor:
     """Landmarks of a frontal face in canvas pixels (1, 478, 3)."""
     points = HeadModel.load().mean[HeadModel.load().landmarks478]
-    return (points * torch.tensor([7.0, -7.0, -7.0]) + torch.tensor([128.0, 120.0, 0.0]))[None]
+    return (points * torch.tensor([7.0, -7.0, -7.0]) * CANVAS / 256 + torch.tensor([CANVAS / 2, CANVAS * 15 / 32, 0.0]))[None]
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +219,16 @@ def clips(head: HeadModel) -> ClipPool:
     """Eight people, each a pattern of its own; only what the face objectives read is filled in."""
     patterns = nn.functional.interpolate(noise(8, 3, 4, 4).sigmoid(), size=(96, 96), mode="bilinear")
     pictures = (patterns * 255).byte().numpy()
-    still = np.full((8, 3, 128, 128), 120, np.uint8)
     empty = np.zeros((8, 1))
-    return ClipPool(empty, pictures, pictures, pictures.copy(), still, empty, [str(k) for k in range(8)])
+    return ClipPool(
+        clips=empty,
+        reference=empty,
+        face=pictures,
+        frame_face=pictures.copy(),
+        neutral_face=empty,
+        identity=empty,
+        captions=[str(k) for k in range(8)],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +274,7 @@ def test_infonce_is_low_for_good_embeddings_and_chance_for_blind_ones(clips: Cli
 
 
 def test_real_pairs_are_two_photos_of_one_person(clips: ClipPool, rigs: RigSet) -> None:
-    marked = replace(rigs, image=(rigs.person * 40 + torch.arange(6) * 5)[:, None, None, None].expand(-1, 3, 256, 256))
+    marked = replace(rigs, image=(rigs.person * 40 + torch.arange(6) * 5)[:, None, None, None].expand(-1, 3, CANVAS, CANVAS))
     goal = VisionObjective(clips, marked, 10, np.random.default_rng(0))
     first, second = (view.mean((1, 2, 3)) * 255 for view in goal._real_pairs(2))
     pairs = sorted(tuple(sorted((round(float(a)), round(float(b))))) for a, b in zip(first, second, strict=True))

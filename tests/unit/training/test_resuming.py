@@ -27,13 +27,15 @@ VISION = {"image_size": 96, "patch_size": 32, "width": 32, "num_layers": 1, "num
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of noise and their latents; the fields a tested stage does not look at are next to nothing."""
     folder = tmp_path_factory.mktemp("pool")
-    shapes = {"clips": (17, 3, 128, 128), "still": (3, 128, 128), "face": (3, 96, 96), "frame_face": (3, 96, 96)}
+    large, small = (3, 32, 32), (3, 96, 96)
+    shapes = {"clips": (2, *large), "reference": large, "face": small, "frame_face": small, "neutral_face": small}
     draw = np.random.default_rng(0)
     arrays = {name: draw.integers(0, 256, (CLIPS, *shape), np.uint8) for name, shape in shapes.items()}
-    latents = {"clips": (3, 4, 6, 4), "stills": (3, 4, 6, 4), "reference": (1, 4, 6, 4), "text": (6, 20)}
+    latents = {"clips": (3, 4, 6, 4), "reference": (1, 4, 6, 4), "text": (6, 20)}
     arrays |= {f"latent_{name}": noise(CLIPS, *shape).half().numpy() for name, shape in latents.items()}
     arrays["latent_null_text"] = noise(1, 6, 20).half().numpy()
-    unused = ("reference", "identity", "latent_identity", "latent_face_tokens")
+    arrays["identity"] = draw.normal(size=(CLIPS, len(HeadModel.load().identity_basis))).astype(np.float16)
+    unused = ("latent_identity", "latent_face_tokens")
     for name, array in (arrays | dict.fromkeys(unused, np.zeros((CLIPS, 1)))).items():
         np.save(folder / f"{name}.npy", array)
     (folder / "captions.json").write_text(json.dumps(["somebody"] * CLIPS))
@@ -42,7 +44,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stage_of(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """The model of a preset, its batch size and objective, and further arguments of the command."""
-    if name == "stills":
+    if name == "clips":
         return {"model": {**BASE_CONFIG, "dropout": 0.1}, "optimiser": {"batch_size": 2}}, []
     if name == "vision":
         head = HeadModel.load()
@@ -50,11 +52,16 @@ def stage_of(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
         fields = {"model": VISION, "objective": {"real_share": 0.25}, "optimiser": {"batch_size": 4}}
         return fields, ["--rigs", str(folder / "rigs.npz")]
     seeded(FaceVisionModel, **VISION).save_pretrained(folder / "vision")
+    vision = ["--vision", str(folder / "vision")]
+    if name == "encoder":
+        encoder = {"face_dim": 32, "grid_size": 3, "pool_factor": 3, "hidden_dim": 64, "num_layers": 1}
+        encoder |= {"spiral_channels": [8, 16], "centre": True}
+        fields = {"model": {"identity_token_dim": 24}, "objective": {"identity_encoder": encoder}}
+        return {**fields, "optimiser": {"batch_size": 4}}, vision
     kinds = {"down_block_types": ["CogVideoXDownBlock3D"] * 2, "up_block_types": ["CogVideoXUpBlock3D"] * 2}
     sizes = {"block_out_channels": [8, 8], "norm_num_groups": 4, "latent_channels": 4, "layers_per_block": 1}
-    model = {**kinds, **sizes, "sample_height": 128, "sample_width": 128, "temporal_compression_ratio": 2}
-    fields = {"model": model, "objective": {"short_share": 1.0}, "optimiser": {"batch_size": 1}}
-    return fields, ["--vision", str(folder / "vision")]
+    model = {**kinds, **sizes, "sample_height": 32, "sample_width": 32, "temporal_compression_ratio": 1}
+    return {"model": model, "optimiser": {"batch_size": 4}}, vision
 
 
 @pytest.fixture
@@ -75,7 +82,7 @@ def train(pool: Path, tmp_path: Path) -> Callable[[str, str, int], dict[str, Any
 
 
 @pytest.mark.dropout
-@pytest.mark.parametrize("name", ["stills", "vision", "vae"])
+@pytest.mark.parametrize("name", ["clips", "vision", "vae", "encoder"])
 def test_a_stage_stopped_and_resumed_equals_an_unbroken_one(
     name: str, train: Callable[[str, str, int], dict[str, Any]]
 ) -> None:
@@ -95,11 +102,11 @@ def test_a_stage_stopped_and_resumed_equals_an_unbroken_one(
 def test_a_checkpoint_without_random_states_is_refused(
     train: Callable[[str, str, int], dict[str, Any]], tmp_path: Path
 ) -> None:
-    checkpoint = train("stills", "old", 1)
+    checkpoint = train("clips", "old", 1)
     del checkpoint["random"]
     torch.save(checkpoint, tmp_path / "old" / "checkpoint.pt")
     with pytest.raises(InvalidRequestError, match=r"checkpoint.pt is of an earlier version"):
-        train("stills", "old", 2)
+        train("clips", "old", 2)
 
 
 def test_numbers_of_another_device_are_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.trainer import Losses, Trainer
 from tests.tiny import seeded
@@ -178,8 +179,16 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     assert norm == pytest.approx(0.25, rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, broken: str) -> None:
+    """The square root's gradient at 0 is infinite, its value is not."""
     run = trainer(tmp_path, steps=60)
-    with pytest.raises(AssertionError, match="the loss of step 50 is nan"):
-        run.fit(lambda: {"loss": run.model.weight.sum() * math.nan})
+
+    def losses() -> Losses:
+        nothing = run.model.weight.sum() * (run.step == 49)
+        return {"loss": nothing * math.nan if broken == "loss" else (nothing * 0).sqrt() if run.step == 49 else nothing}
+
+    words = "is nan" if broken == "loss" else r"is -?0\.0 and its gradient's norm nan"
+    with pytest.raises(InvalidRequestError, match=rf"The loss of step 50 {words}.*lower learning_rate"):
+        run.fit(losses)
     assert not run.checkpoint.exists()

@@ -1,7 +1,7 @@
 """What the video model is told of a row is that row's: clip, reference, text, face tokens and head shape."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -29,7 +29,6 @@ def head() -> HeadModel:
 def pool(head: HeadModel) -> LatentPool:
     return LatentPool(
         clips=noise(ROWS, 3, CHANNELS, 6, 4, seed=1).half(),
-        stills=noise(ROWS, 3, CHANNELS, 6, 4, seed=2).half(),
         reference=noise(ROWS, 1, CHANNELS, 6, 4, seed=3).half(),
         face_tokens=noise(ROWS, 4, 4, 32, seed=4).half(),
         identity=noise(ROWS, len(head.identity_basis), seed=5).half(),
@@ -41,10 +40,13 @@ def pool(head: HeadModel) -> LatentPool:
 class Told:
     """What the transformer is given, with the rows of the pool that the text is of."""
 
-    def __init__(self, pool: LatentPool, head: HeadModel, **changes: Any) -> None:
-        fields = {"kind": "clips", "batch_size": BATCH, "shape_noise": 0.0, **NO_DROPS, **changes}
-        goal = VideoObjective(pool, CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)
-        transformer, encoder = tiny_transformer(), tiny_identity_encoder()
+    shape: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, pool: LatentPool | list[LatentPool], head: HeadModel, **changes: Any) -> None:
+        fields = {"batch_size": BATCH, "shape_noise": 0.0, **NO_DROPS, **changes}
+        pools, generator = [pool] if isinstance(pool, LatentPool) else pool, torch.Generator()
+        goal = VideoObjective(pools, CogVideoXDDIMScheduler(**SCHEDULER), head, generator=generator, **fields)
+        transformer, encoder = tiny_transformer(**self.shape), tiny_identity_encoder()
         transformer.register_forward_pre_hook(self._keep, with_kwargs=True)
         with torch.no_grad():
             self.loss = goal(VideoModel(transformer, encoder))["loss"]
@@ -88,13 +90,33 @@ def test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of(pool: 
     torch.testing.assert_close(told.given["identity_tokens"].float(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_stills_are_of_the_row_too_and_any_of_them(pool: LatentPool, head: HeadModel) -> None:
-    told = Told(pool, head, kind="stills", batch_size=256)
+def test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number(pool: LatentPool, head: HeadModel) -> None:
+    told = Told([pool.rows(torch.arange(4)), pool.rows(torch.tensor([4]))], head, batch_size=400)
     rows = nearest(told.given["encoder_hidden_states"], pool.text)
+    assert torch.equal(nearest(told.reference, pool.reference), rows)
     clean = told.nearly_clean()
-    found = nearest(told.noisy[clean], pool.stills.flatten(0, 1))
-    assert torch.equal(found // 3, rows[clean])
-    assert set((found % 3).tolist()) == {0, 1, 2}
+    assert torch.equal(nearest(told.noisy[clean], pool.clips), rows[clean])
+    assert (rows.bincount(minlength=ROWS) / 400 - 1 / ROWS).abs().max() < 0.08
+
+
+class ToldInPairs(Told):
+    """The transformer joins two frames to one patch."""
+
+    shape: ClassVar[dict[str, Any]] = {"patch_size_t": 2, "patch_size": 2, "sample_frames": 8}
+
+
+def test_frames_are_padded_in_front_with_the_first(pool: LatentPool, head: HeadModel) -> None:
+    """The noise of the two is not the same, and the reference stands beside the padding, as in the pipeline."""
+    told = ToldInPairs(pool, head, batch_size=256)
+    assert told.noisy.shape[1] == 4
+    rows = nearest(told.given["encoder_hidden_states"], pool.text)
+    assert torch.equal(nearest(told.reference, pool.reference), rows)
+    clean = told.nearly_clean()
+    frames = told.noisy[clean].transpose(0, 1)
+    for frame, number in zip(frames, (0, 0, 1, 2), strict=True):
+        found = nearest(frame, pool.clips.flatten(0, 1))
+        assert torch.equal(found, 3 * rows[clean] + number)
+    assert (frames[0] - frames[1]).abs().mean() > 0.01
 
 
 def test_the_time_told_is_that_of_the_noise(pool: LatentPool, head: HeadModel) -> None:
@@ -112,7 +134,7 @@ def test_the_time_told_is_that_of_the_noise(pool: LatentPool, head: HeadModel) -
 def test_what_is_dropped_unless_told_otherwise(pool: LatentPool, head: HeadModel, field: str, share: float) -> None:
     """Paper 4.1 drops a tenth of the texts."""
     (default,) = (item.default for item in VideoObjective.__dataclass_fields__.values() if item.name == field)
-    told = Told(pool, head, kind="stills", batch_size=2000, **{field: default})
+    told = Told(pool, head, batch_size=2000, **{field: default})
     dropped = {
         "drop_text": (told.given["encoder_hidden_states"] == pool.null_text.float()).flatten(1).all(1),
         "drop_reference": (told.reference == 0).flatten(1).all(1),

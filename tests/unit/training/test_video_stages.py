@@ -30,11 +30,11 @@ def train(tmp_path: Path) -> Train:
     """Run a stage on a pool of noise and give the folder of its result.
 
     `spoilt` names arrays of the pool that are not numbers: a stage that reads them ends with weights that are none.
+    `encoder` is the folder of a trained identity encoder.
     """
     shape = (CLIPS, 1, BASE_CONFIG["out_channels"], 6, 4)
     pool = LatentPool(
         clips=noise(CLIPS, 3, *shape[2:]),
-        stills=noise(CLIPS, 3, *shape[2:], seed=1),
         reference=noise(*shape, seed=2),
         face_tokens=noise(CLIPS, GRID, GRID, FACE_DIM, seed=3),
         identity=noise(CLIPS, len(HeadModel.load().identity_basis), seed=4),
@@ -43,22 +43,30 @@ def train(tmp_path: Path) -> Train:
     )
     tiny_transformer(identity_token_dim=None).save_pretrained(tmp_path / "base" / "transformer")
 
-    def call(stage: str, steps: int = 3, spoilt: tuple[str, ...] = (), **objective: Any) -> Path:
+    def call(
+        stage: str,
+        steps: int = 3,
+        spoilt: tuple[str, ...] = (),
+        identity: bool = True,
+        encoder: Path | None = None,
+        optimiser: dict[str, float] | None = None,
+        **objective: Any,
+    ) -> Path:
         folder, out = tmp_path / "pool", tmp_path / f"{stage}{steps}"
         folder.mkdir(exist_ok=True)
         for field in fields(pool):
             array = getattr(pool, field.name).half().numpy()
             np.save(folder / f"latent_{field.name}.npy", array * np.float16(np.nan if field.name in spoilt else 1))
         even = {"steps": steps, "minutes": 600, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
-        identity = stage == "identity"
         preset = {
-            "optimiser": {**even, "batch_size": 4, "ema_decay": 0.0, "weight_decay": 0.0},
+            "optimiser": {**even, "batch_size": 4, "ema_decay": 0.0, "weight_decay": 0.0, **(optimiser or {})},
             "model": {**BASE_CONFIG, **(IDENTITY_CONFIG if identity else {})},
             "objective": {**({"identity_encoder": ENCODER} if identity else {}), **objective},
         }
         (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
         arguments = [stage, "--config", tmp_path / "preset.yaml", "--pool", folder, "--out", out, "--device", "cpu"]
-        main([str(argument) for argument in (*arguments, "--init", tmp_path / "base")])
+        arguments += ["--init", tmp_path / "base", *([] if encoder is None else ["--encoder", encoder])]
+        main([str(argument) for argument in arguments])
         return out / "result"
 
     return call
@@ -79,18 +87,18 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name, weight in before.items() if not torch.equal(weight, after[name])}
 
 
-@pytest.mark.parametrize(("stage", "other"), [("stills", "clips"), ("clips", "stills")])
-def test_a_stage_trains_on_what_it_is_named_after(train: Train, stage: str, other: str) -> None:
-    """All weights move, and none becomes NaN although the other kind of latents is NaN."""
+@pytest.mark.parametrize("stage", ["pairs", "clips"])
+def test_without_identity_the_whole_transformer_is_trained_and_nobody_is_read(train: Train, stage: str) -> None:
+    """All weights move, and none becomes NaN although faces and shapes are NaN."""
     base = tiny_transformer(identity_token_dim=None).state_dict()
-    result = train(stage, spoilt=(other, "face_tokens", "identity"))
+    result = train(stage, spoilt=("face_tokens", "identity"), identity=False)
     assert moved(base, transformer(result)) == set(base)
     assert not (result / "identity_encoder").exists()
 
 
 def test_a_frozen_base_stays_and_injection_and_identity_encoder_learn(train: Train) -> None:
     base = tiny_transformer(identity_token_dim=None).state_dict()
-    first, second = train("identity", 2, ("stills",), freeze_base=True), train("identity", 5, freeze_base=True)
+    first, second = train("pairs", 2, freeze_base=True), train("pairs", 5, freeze_base=True)
     for result in (first, second):
         assert moved(base, transformer(result)) == set()
     added = set(transformer(first)) - set(base)
@@ -104,11 +112,11 @@ def test_a_frozen_base_stays_and_injection_and_identity_encoder_learn(train: Tra
 
 def test_a_base_that_is_not_frozen_learns_too(train: Train) -> None:
     base = tiny_transformer(identity_token_dim=None).state_dict()
-    assert moved(base, transformer(train("identity"))) == set(base)
+    assert moved(base, transformer(train("clips"))) == set(base)
 
 
 def test_the_identity_encoder_is_saved_with_the_mesh_of_the_head(train: Train) -> None:
-    saved, hierarchy = encoder(train("identity", 1)), MeshHierarchy.load()
+    saved, hierarchy = encoder(train("pairs", 1)), MeshHierarchy.load()
     assert saved.config.topology_hash == HeadModel.load().topology.hash
     mesh = saved.vertex_encoder
     assert mesh is not None
@@ -118,3 +126,29 @@ def test_the_identity_encoder_is_saved_with_the_mesh_of_the_head(train: Train) -
     for step, (index, weight) in enumerate(zip(hierarchy.down_index, hierarchy.down_weight, strict=True)):
         assert torch.equal(getattr(mesh, f"down_indices_{step}"), torch.from_numpy(index))
         assert torch.equal(getattr(mesh, f"down_weights_{step}"), torch.from_numpy(weight))
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_a_taught_encoder_goes_on_and_its_population_is_measured_anew(train: Train, learning: bool) -> None:
+    """With the final weights: a mean person of other weights would drown everybody."""
+    centred = {**ENCODER, "centre": True}
+    taught = train("pairs", 1, identity_encoder=centred)
+    first = encoder(taught)
+    assert first.population is not None
+    before = first.state_dict()
+    frozen = {} if learning else {"learning_rate": 1e-30}
+    result = train("clips", 2, encoder=taught, identity_encoder=centred, optimiser=frozen, shape_noise=0.0)
+    saved = encoder(result)
+    assert saved.population is not None
+    weights = {name for name, _ in saved.named_parameters()}
+    assert moved(before, saved.state_dict()) & weights == (weights if learning else set())
+    assert saved.population.mean.abs().max() > 0
+    people = Path(result.parent.parent / "pool")
+    read = {name: torch.from_numpy(np.load(people / f"latent_{name}.npy")).float() for name in ("face_tokens", "identity")}
+    with torch.no_grad():
+        heads = HeadModel.load().shape(read["identity"], torch.zeros(CLIPS, len(HeadModel.load().expression_names)))
+        described = saved.describe(read["face_tokens"], heads)
+    left = (described.mean(0) - saved.population.mean).square().mean().sqrt()
+    assert left < 0.5 * saved.population.spread
+    apart = (described - described.mean(0)).square().mean().sqrt()
+    assert float(saved.population.spread) == pytest.approx(float(apart), rel=0.25)
