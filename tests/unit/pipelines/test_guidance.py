@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from fantasyid.pipelines.conditions import PersonNetworks, encode_person
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.tiny import noise
 from tests.tiny_pipeline import tiny_person, tiny_pipeline
@@ -72,7 +73,8 @@ def test_a_pipeline_that_is_told_nothing_takes_50_steps() -> None:
 
 def test_identity_tokens_are_the_encoders_of_this_face_and_this_head() -> None:
     pipeline, people = tiny_pipeline(), tiny_person(people=2)
-    conditions = pipeline.encode_identity(people, batch_size=4, size=(32, 32))
+    networks = PersonNetworks.chosen(pipeline.components, use_reference=True, use_identity_tokens=True)
+    conditions = encode_person(people, networks, 4, torch.device("cpu"), torch.float32)
     faces = pipeline.face_vision(people.face_crop).tokens
     expected = pipeline.identity_encoder(faces, people.vertices)
     torch.testing.assert_close(conditions.tokens, expected.repeat_interleave(2, dim=0))
