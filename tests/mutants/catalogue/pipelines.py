@@ -67,6 +67,13 @@ CONDITIONING = (
 )
 PIPELINES = (
     Mutation(
+        "a model's guidance drops the person if it says so",
+        _PIPELINE,
+        "negative_prompt_embeds is not None, self.config.guidance_drops_identity",
+        "negative_prompt_embeds is not None, not self.config.guidance_drops_identity",
+        _GUIDANCE,
+    ),
+    Mutation(
         "guidance leads away from the negative branch",
         _SAMPLING,
         "negative + state.guidance_scale * (positive - negative)",

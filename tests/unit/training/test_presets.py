@@ -65,6 +65,7 @@ def test_a_preset_loads_and_its_model_builds(path: Path) -> None:
     if build is IdentityEncoder:
         assert set(fields) == {"identity_token_dim"}
         fields = {"token_dim": fields["identity_token_dim"], **stage.objective["identity_encoder"]}
+    assert not known or set(fields) <= set(known), "diffusers would ignore a field it does not know"
     with torch.device("meta"):
         model = build(**fields)
     assert 1e5 < sum(parameter.numel() for parameter in model.parameters()) < 1e8
