@@ -9,7 +9,6 @@ _ANOTHER_PHOTO = _POOL + "test_the_reference_and_its_face_come_from_another_phot
 _ENCODED = "tests/unit/data/test_encoded_rows.py::"
 _LATENTS = _ENCODED + "test_latents_are_those_of_the_rendered_row"
 _ONE_PERSON = _POOL + "test_clip_reference_caption_and_shape_of_a_row_are_of_one_person"
-_STILLS = _ENCODED + "test_stills_are_frames_of_their_own_clip"
 _TEXT = _ENCODED + "test_text_is_of_the_rows_own_caption"
 _PRECOMPUTE = "data/precompute.py"
 _SCENES = "data/repose/scenes.py"
@@ -32,21 +31,21 @@ DATA = (
     Mutation(
         "the reference is no frame of the clip",
         _PRECOMPUTE,
-        '"reference": reference, "face": face}',
-        '"reference": target.frames[:, 8], "face": face}',
+        '"reference": tighten(reference, generator), "face": face}',
+        '"reference": target.frames[:, 1], "face": face}',
         _ANOTHER_PHOTO,
     ),
     Mutation(
-        "the reference is not the still",
+        "the reference is another view than the clip's",
         _PRECOMPUTE,
-        '"reference": reference, "face": face}',
-        '"reference": still, "face": face}',
+        '"reference": tighten(reference, generator), "face": face}',
+        '"reference": target.frames[:, 0], "face": face}',
         _POOL + "test_the_reference_is_no_frame_of_the_clip",
     ),
     Mutation(
         "the face crop is the reference's",
         _PRECOMPUTE,
-        '"reference": reference, "face": face}',
+        '"reference": tighten(reference, generator), "face": face}',
         '"reference": reference, "face": frame_face}',
         _ANOTHER_PHOTO,
     ),
@@ -74,7 +73,7 @@ DATA = (
     Mutation(
         "references are of their clips' people",
         _PRECOMPUTE,
-        '"reference": reference, "face": face}',
+        '"reference": tighten(reference, generator), "face": face}',
         '"reference": reference.roll(1, 0), "face": face}',
         _ONE_PERSON,
     ),
@@ -82,7 +81,7 @@ DATA = (
         "the reference latent is the reference's",
         _PRECOMPUTE,
         "signed(pool.reference[rows])",
-        "signed(pool.still[rows])",
+        "signed(pool.clips[rows, 0])",
         _LATENTS,
     ),
     Mutation(
@@ -95,16 +94,37 @@ DATA = (
     Mutation(
         "encoded shapes are those of the rows",
         _PRECOMPUTE,
-        'encoded["identity"] = np.asarray(pool.identity)',
-        'encoded["identity"] = np.asarray(pool.identity)[::-1].copy()',
+        "np.asarray(pool.identity))",
+        "np.asarray(pool.identity)[::-1])",
         _LATENTS,
     ),
     Mutation(
-        "stills are of their own clips",
+        "latents of pools are normalised",
         _PRECOMPUTE,
-        "stills = video[torch.arange(len(video), device=device)[:, None], picks]",
-        "stills = video[torch.arange(len(video), device=device).flip(0)[:, None], picks]",
-        _STILLS,
+        "return normalise_latents(vae, mode.float())",
+        "return mode.float()",
+        _LATENTS,
+    ),
+    Mutation(
+        "some of a pool stays together",
+        _PRECOMPUTE,
+        "getattr(self, field.name)[index] for field",
+        "getattr(self, field.name)[index.sort()[0] if field.name == 'text' else index] for field",
+        _ENCODED + "test_rows_and_joined_pools_keep_what_belongs_together",
+    ),
+    Mutation(
+        "tight references are grey beyond their edge",
+        _PRECOMPUTE,
+        "torch.where(inside[:, None], pictures, 0.5)",
+        "torch.where(inside[:, None], pictures, 0.0)",
+        "tests/unit/data/test_tighten.py::test_only_grey_beyond_a_rectangle",
+    ),
+    Mutation(
+        "faces to be painted are of the clip's person",
+        _PRECOMPUTE,
+        "_neutral_face(layers, rigs, draw.target)}",
+        "_neutral_face(layers, rigs, draw.target).roll(1, 0)}",
+        _ONE_PERSON,
     ),
     Mutation(
         "encoded text is of the row's caption",
@@ -186,8 +206,36 @@ DATA = (
     Mutation(
         "captions are of their own scenes",
         _SCENES,
-        "caption(person, performance.phrases, places[k], words[k])",
-        "caption(person, performance.phrases, places[k - 1], words[k])",
+        "performance.phrases, places[k], words[k])",
+        "performance.phrases, places[k - 1], words[k])",
         _CAPTIONS,
+    ),
+    Mutation(
+        "phrases about the camera count the photo's pose",
+        _SCENES,
+        "perform(rng, frames).seen_from(self.pose_deg[index])",
+        "perform(rng, frames)",
+        "tests/unit/data/test_scenes.py::test_people_face_the_side_that_is_said_whatever_the_photos_pose",
+    ),
+    Mutation(
+        "a photo's pose is taken off, not added",
+        "data/repose/programs.py",
+        "angles[:, axes] -= pose_deg[axes]",
+        "angles[:, axes] += pose_deg[axes]",
+        "tests/unit/data/test_programs.py::test_phrases_about_the_camera_hold_whatever_the_photos_pose",
+    ),
+    Mutation(
+        "other wordings say whose head it is",
+        "data/captions.py",
+        "their = _SUBJECT[sex][1]",
+        "their = _SUBJECT[2][1]",
+        "tests/unit/data/test_captions.py::test_people_are_of_the_sex_and_age_asked_for_in_every_wording",
+    ),
+    Mutation(
+        "a third of the captions is plain",
+        "data/captions.py",
+        "_PLAIN_SHARE = 0.35",
+        "_PLAIN_SHARE = 0.2",
+        "tests/unit/data/test_captions.py::test_about_a_third_is_plain",
     ),
 )

@@ -10,7 +10,6 @@ _SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_
 _SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
 _STAGES = "tests/unit/training/test_video_stages.py::"
 _FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
-_KIND = _STAGES + "test_a_stage_trains_on_what_it_is_named_after"
 _STAGE = "training/__main__.py"
 
 TRAINING = (
@@ -18,8 +17,8 @@ TRAINING = (
     Mutation(
         "the network predicts the velocity",
         "training/video.py",
-        "F.mse_loss(predicted.float(), velocity)",
-        "F.mse_loss(predicted.float(), noise)",
+        "(predicted.float() - velocity).square()",
+        "(predicted.float() - noise).square()",
         _OBJECTIVE,
     ),
     Mutation(
@@ -47,44 +46,51 @@ TRAINING = (
     Mutation(
         "head shapes are of the rows of the face tokens",
         "training/video.py",
-        "self.pool.identity[rows].float()",
-        "self.pool.identity[rows.roll(1)].float()",
+        "identity = rows.identity.float()",
+        "identity = rows.identity.roll(1, 0).float()",
         _SAME_ROW,
     ),
     Mutation(
         "face tokens are of the rows of the clips",
         "training/video.py",
-        "self.pool.face_tokens[rows].float()",
-        "self.pool.face_tokens[rows.roll(1)].float()",
+        "rows.face_tokens.float()",
+        "rows.face_tokens.roll(1, 0).float()",
         _SAME_ROW,
     ),
     Mutation(
         "references are of the rows of the clips",
         "training/video.py",
-        "self.pool.reference[rows].float()",
-        "self.pool.reference[rows.roll(1)].float()",
+        "rows.reference.float()",
+        "rows.reference.roll(1, 0).float()",
         _SAME_ROW,
     ),
     Mutation(
         "texts are of the rows of the clips",
         "training/video.py",
-        "self.pool.text[rows].float()",
-        "self.pool.text[rows.roll(1)].float()",
+        "rows.text.float()",
+        "rows.text.roll(1, 0).float()",
         _SAME_ROW,
     ),
     Mutation(
         "the reference beside a clip is not its first frame",
         "training/video.py",
-        "self.pool.reference[rows].float()",
-        "self.pool.clips[rows, :1].float()",
+        "rows.reference.float()",
+        "rows.clips[:, :1].float()",
         _SAME_ROW,
     ),
     Mutation(
-        "trained stills are of the row",
+        "every clip of every pool is drawn",
         "training/video.py",
-        "self.pool.stills[rows, which]",
-        "self.pool.stills[rows.roll(1), which]",
-        _ROWS + "test_stills_are_of_the_row_too_and_any_of_them",
+        "            start += size\n",
+        "            start += 0\n",
+        _ROWS + "test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number",
+    ),
+    Mutation(
+        "clips are padded in front",
+        "training/video.py",
+        "torch.cat([clean[:, :1].expand(-1, padding, -1, -1, -1), clean], dim=1)",
+        "torch.cat([clean, clean[:, :1].expand(-1, padding, -1, -1, -1)], dim=1)",
+        _ROWS + "test_frames_are_padded_in_front_with_the_first",
     ),
     Mutation(
         "heads are neutral in training",
@@ -97,8 +103,8 @@ TRAINING = (
     Mutation(
         "dropped texts are empty",
         "training/video.py",
-        "(everything * self._keep(self.drop_text))[:, None, None] > 0",
-        "(everything * self._keep(self.drop_text))[:, None, None] >= 0",
+        "torch.where(keep_text[:, None, None] > 0,",
+        "torch.where(keep_text[:, None, None] >= 0,",
         _DROPS,
     ),
     Mutation(
@@ -148,22 +154,22 @@ TRAINING = (
         "the trained identity encoder is saved",
         _STAGE,
         "averaged.identity_encoder.save_pretrained(",
-        "_identity_encoder(config, head).save_pretrained(",
+        "_identity_encoder(config, options, head).save_pretrained(",
         _FROZEN,
     ),
     Mutation(
-        "clips are trained on clips",
+        "a taught encoder goes on",
         _STAGE,
-        '"stills" if options.stage == "stills" else "clips"',
-        '"stills"',
-        _KIND,
+        "for folder in (options.encoder, options.init) if",
+        "for folder in (options.init,) if",
+        _STAGES + "test_a_taught_encoder_goes_on_and_its_population_is_measured_anew",
     ),
     Mutation(
-        "stills are trained on stills",
+        "the population is measured anew",
         _STAGE,
-        '"stills" if options.stage == "stills" else "clips"',
-        '"clips"',
-        _KIND,
+        "            objective.measure_population(averaged.identity_encoder)\n",
+        "",
+        _STAGES + "test_a_taught_encoder_goes_on_and_its_population_is_measured_anew",
     ),
     Mutation(
         "the identity encoder gets the spirals of the mesh",

@@ -14,7 +14,15 @@ from fantasyid.conditioning.identity import (
 )
 from fantasyid.core.errors import NoFaceError
 from fantasyid.core.imaging import to_tensor
-from fantasyid.face.align import FACE_TEMPLATE, face_transform, five_points, portrait_transform, warp
+from fantasyid.face.align import (
+    FACE_TEMPLATE,
+    PORTRAIT_SIZE,
+    beyond_edge,
+    face_transform,
+    five_points,
+    portrait_transform,
+    warp,
+)
 from fantasyid.face.ffhq import ffhq_crop
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
@@ -34,7 +42,7 @@ def inputs_of_two(dtype: torch.dtype = torch.float32) -> IdentityInputs:
 
 def test_shapes_and_range() -> None:
     inputs = inputs_of_two()
-    assert inputs.reference_image.shape == (2, 3, 128, 128)
+    assert inputs.reference_image.shape == (2, 3, PORTRAIT_SIZE, PORTRAIT_SIZE)
     assert inputs.face_crop.shape == (2, 3, 96, 96)
     assert inputs.vertices.shape == (2, 60, 3)
     assert inputs.topology_hash == "mesh"
@@ -48,6 +56,7 @@ def test_crops_show_the_face_where_the_networks_expect_it() -> None:
     landmarks = plausible_landmarks(150, (200, 140), roll_deg=-10)
     nose = landmarks[0, 1]
     photo = torch.full((1, 3, 300, 400), -1.0)
+    inside = ~beyond_edge(portrait_transform(landmarks), PORTRAIT_SIZE, (300, 400))
     x, y = (int(value) for value in nose)
     photo[..., y - 4 : y + 5, x - 4 : x + 5] = 1
     inputs = prepare_identity(photo, landmarks, torch.zeros(1, 4, 3), "mesh")
@@ -58,14 +67,21 @@ def test_crops_show_the_face_where_the_networks_expect_it() -> None:
         return torch.stack([(mass.sum(dim=0) * ticks).sum(), (mass.sum(dim=1) * ticks).sum()])
 
     torch.testing.assert_close(brightest(inputs.face_crop), torch.tensor(FACE_TEMPLATE[2]), atol=0.01, rtol=0)
-    torch.testing.assert_close(brightest(inputs.reference_image), torch.tensor([0.5, 0.585]), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        brightest(torch.where(inside, inputs.reference_image, -1.0)), torch.tensor([0.5, 0.585]), atol=0.02, rtol=0
+    )
 
 
 def test_built_in_model_gets_the_pictures_it_was_trained_on() -> None:
     photos = torch.rand(1, 3, 300, 320, generator=torch.Generator().manual_seed(0)) * 2 - 1
     landmarks = plausible_landmarks(150, (160, 150), roll_deg=5)
     inputs = prepare_identity(photos, landmarks, torch.ones(1, 60, 3), "mesh")
-    assert torch.equal(inputs.reference_image, warp(photos, portrait_transform(landmarks), 128))
+    frame = portrait_transform(landmarks)
+    outside = beyond_edge(frame, PORTRAIT_SIZE, (300, 320)).expand(-1, 3, -1, -1)
+    assert 0 < outside.float().mean() < 0.2
+    portrait = warp(photos, frame, PORTRAIT_SIZE)
+    assert torch.equal(inputs.reference_image[~outside], portrait[~outside])
+    assert inputs.reference_image[outside].abs().max() == 0  # mid-grey, as in training
     assert torch.equal(inputs.face_crop, warp(photos, face_transform(landmarks), 96))
 
 

@@ -9,11 +9,14 @@ from fantasyid.conditioning.latents import (
     concat_reference,
     decode_video,
     encode_video,
+    normalise_latents,
     padding_frames,
     reference_latents,
+    restore_latents,
     rotary_embedding,
 )
 from fantasyid.core.errors import InvalidRequestError
+from tests.tiny_pipeline import tiny_frame_vae
 
 
 def make_vae(invert_scale_latents: bool = False) -> AutoencoderKLCogVideoX:
@@ -130,3 +133,45 @@ def test_models_without_rotary_positions_get_none() -> None:
 @pytest.mark.parametrize(("patch_t", "frames", "padding"), [(None, 5, 0), (2, 21, 1), (2, 4, 0), (3, 4, 2)])
 def test_padding_makes_temporal_patches_fit(patch_t: int | None, frames: int, padding: int) -> None:
     assert padding_frames({"patch_size_t": patch_t}, frames) == padding
+
+
+def statistics(vae: AutoencoderKLCogVideoX) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, std = (torch.tensor(vae.config[name])[None, :, None, None, None] for name in ("latents_mean", "latents_std"))
+    return mean, std
+
+
+@torch.no_grad()
+def test_latents_of_a_vae_with_statistics_are_normalised_by_channel() -> None:
+    vae, latents = tiny_frame_vae(), torch.randn(2, 4, 3, 5, 6)
+    mean, std = statistics(vae)
+    torch.testing.assert_close(normalise_latents(vae, latents), (latents - mean) / std)
+    torch.testing.assert_close(restore_latents(vae, normalise_latents(vae, latents)), latents)
+    flat = latents[:, :, 0]
+    torch.testing.assert_close(normalise_latents(vae, flat), normalise_latents(vae, latents)[:, :, 0])
+    assert normalise_latents(vae, latents.half()).dtype == torch.float16
+
+
+@torch.no_grad()
+def test_clips_of_a_frame_vae_are_coded_frame_by_frame() -> None:
+    """More frames than are coded at once, in two clips; each is as CogVideoX's own class codes it alone."""
+    vae, video = tiny_frame_vae(), torch.rand(2, 3, 7, 16, 16) * 2 - 1
+    mean, std = statistics(vae)
+    latents = encode_video(vae, video)
+    assert latents.shape == (2, 4, 7, 4, 4)
+    decoded = decode_video(vae, latents)
+    assert decoded.shape == video.shape
+    for frame in range(7):
+        alone = slice(frame, frame + 1)
+        expected = (vae.encode(video[:, :, alone]).latent_dist.mode() - mean) / std
+        torch.testing.assert_close(latents[:, :, alone], expected, atol=1e-4, rtol=1e-4)
+        picture = vae.decode(latents[:, :, alone] * std + mean).sample
+        torch.testing.assert_close(decoded[:, :, alone], picture, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(reference_latents(vae, video[:, :, 3]), latents[:, :, 3:4], atol=1e-4, rtol=1e-4)
+
+
+def test_a_vae_that_mixes_frames_is_not_coded_frame_by_frame() -> None:
+    vae = tiny_frame_vae(latents_mean=None, latents_std=None)
+    with torch.no_grad():
+        vae.decoder.conv_in.conv.weight[:, :, 0] += 0.3
+        latents = torch.randn(1, 4, 3, 4, 4)
+        torch.testing.assert_close(decode_video(vae, latents), vae.decode(latents / vae.config.scaling_factor).sample)

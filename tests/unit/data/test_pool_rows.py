@@ -87,5 +87,6 @@ def test_clip_reference_caption_and_shape_of_a_row_are_of_one_person(pool: ClipP
     assert set(woman) == {True, False}, "both are needed to tell rows apart; another SEED may draw both"
     assert (is_woman(pool.reference) == woman).all()
     assert (is_woman(pool.face) == woman).all()
+    assert (is_woman(pool.neutral_face) == woman).all()
     assert [sex_of(caption) == 1 for caption in pool.captions] == woman.tolist()
     assert (np.sign(pool.identity[:, 0].astype(float)) == np.where(woman, 1, -1)).all()

@@ -211,7 +211,9 @@ def test_edges_are_compared_at_several_scales() -> None:
 def faces(head: HeadModel) -> Tensor:
     """Landmarks of a frontal face in canvas pixels (1, 478, 3)."""
     points = HeadModel.load().mean[HeadModel.load().landmarks478]
-    return (points * torch.tensor([7.0, -7.0, -7.0]) * CANVAS / 256 + torch.tensor([CANVAS / 2, CANVAS * 15 / 32, 0.0]))[None]
+    return (
+        points * torch.tensor([7.0, -7.0, -7.0]) * CANVAS / 256 + torch.tensor([CANVAS / 2, CANVAS * 15 / 32, 0.0])
+    )[None]
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +276,9 @@ def test_infonce_is_low_for_good_embeddings_and_chance_for_blind_ones(clips: Cli
 
 
 def test_real_pairs_are_two_photos_of_one_person(clips: ClipPool, rigs: RigSet) -> None:
-    marked = replace(rigs, image=(rigs.person * 40 + torch.arange(6) * 5)[:, None, None, None].expand(-1, 3, CANVAS, CANVAS))
+    marked = replace(
+        rigs, image=(rigs.person * 40 + torch.arange(6) * 5)[:, None, None, None].expand(-1, 3, CANVAS, CANVAS)
+    )
     goal = VisionObjective(clips, marked, 10, np.random.default_rng(0))
     first, second = (view.mean((1, 2, 3)) * 255 for view in goal._real_pairs(2))
     pairs = sorted(tuple(sorted((round(float(a)), round(float(b))))) for a, b in zip(first, second, strict=True))

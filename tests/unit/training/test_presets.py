@@ -58,11 +58,14 @@ def test_a_preset_loads_and_its_model_builds(path: Path) -> None:
     stage = load_stage(path)
     build = MODELS[stage_of(path)]
     known = build.__init__.__wrapped__.__annotations__ if hasattr(build.__init__, "__wrapped__") else {}
-    assert not known or build is IdentityEncoder or set(stage.model) <= set(known), "diffusers would ignore a field it does not know"
+    assert not known or build is IdentityEncoder or set(stage.model) <= set(known), (
+        "diffusers would ignore a field it does not know"
+    )
     fields = stage.model
     if build is IdentityEncoder:
         assert set(fields) == {"identity_token_dim"}
         fields = {"token_dim": fields["identity_token_dim"], **stage.objective["identity_encoder"]}
+    assert not known or set(fields) <= set(known), "diffusers would ignore a field it does not know"
     with torch.device("meta"):
         model = build(**fields)
     assert 1e5 < sum(parameter.numel() for parameter in model.parameters()) < 1e8

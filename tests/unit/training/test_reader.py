@@ -18,6 +18,7 @@ from tests.tiny import noise, seeded
 
 PEOPLE, BATCH = 9, 16
 TERMS = ("xy_percent", "identity_cm", "expression_cm", "pose_deg", "confidence")
+UNIT = CANVAS / 256  # canvas pixels of what a byte of the ramps counts
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,10 @@ def rigs(head: HeadModel) -> RigSet:
     """Ten photos of eight people, the first two with two photos each; red and green say where in the photo one is."""
     person = torch.tensor([0, 0, 1, 1, 2, 3, 4, 5, 6, 7])
     count = len(person)
-    points = head.mean[head.landmarks478] * torch.tensor([7.0, -7.0, -7.0]) + torch.tensor([128.0, 120.0, 0.0])
-    across = torch.arange(CANVAS).float().expand(CANVAS, CANVAS)
+    points = (
+        head.mean[head.landmarks478] * torch.tensor([7.0, -7.0, -7.0]) * UNIT + torch.tensor([128.0, 120.0, 0.0]) * UNIT
+    )
+    across = (torch.arange(CANVAS) / UNIT).expand(CANVAS, CANVAS)
     image = torch.stack([across, across.T, torch.zeros(CANVAS, CANVAS)]).repeat(count, 1, 1, 1)
     image[:, 2] = 20.0 * torch.arange(count)[:, None, None]
     yaw = torch.linspace(-8, 8, count)
@@ -170,12 +173,12 @@ def test_photos_are_cut_where_their_landmarks_say(goal: Recording) -> None:
     """Red and green at a crop's middle say where in the photo it is."""
     goal._rendered(2)
     real = goal._real(12)
-    middle = real.pictures[:, :2, 63:65, 63:65].mean((2, 3)) * 255
-    step = (real.pictures[:, 0, 64, 96] - real.pictures[:, 0, 64, 32]) * 255 / 0.5  # red per crop, along u
+    middle = real.pictures[:, :2, 63:65, 63:65].mean((2, 3)) * 255 * UNIT
+    step = (real.pictures[:, 0, 64, 96] - real.pictures[:, 0, 64, 32]) * 255 * UNIT / 0.5  # red per crop, along u
     nose = goal.rigs.landmarks[0, 1, :2]
     for crop in range(12):
         offset = real.landmarks[crop, 1, :2] - 0.5
-        assert (middle[crop] + step[crop] * offset - nose).norm() < 10  # exact but for the crop's tilt
+        assert (middle[crop] + step[crop] * offset - nose).norm() < 10 * UNIT  # exact but for the crop's tilt
 
 
 def test_other_pictures_never_show_a_centred_face(goal: Recording) -> None:
@@ -185,7 +188,7 @@ def test_other_pictures_never_show_a_centred_face(goal: Recording) -> None:
     face_side = float(exact[0, :, 0].norm())
     pieces = 0
     for picture in pictures:
-        where = picture[:2] * 255 + 0.5
+        where = (picture[:2] * 255 + 0.5) * UNIT
         # Along u and v from the inner half, which a crop at the border shows too.
         along_u, along_v = (where[:, 64, 96] - where[:, 64, 64]) * 4, (where[:, 96, 64] - where[:, 64, 64]) * 4
         side = float(torch.maximum(along_u.norm(), along_v.norm()))

@@ -144,7 +144,9 @@ def test_a_taught_encoder_goes_on_and_its_population_is_measured_anew(train: Tra
     assert moved(before, saved.state_dict()) & weights == (weights if learning else set())
     assert saved.population.mean.abs().max() > 0
     people = Path(result.parent.parent / "pool")
-    read = {name: torch.from_numpy(np.load(people / f"latent_{name}.npy")).float() for name in ("face_tokens", "identity")}
+    read = {
+        name: torch.from_numpy(np.load(people / f"latent_{name}.npy")).float() for name in ("face_tokens", "identity")
+    }
     with torch.no_grad():
         heads = HeadModel.load().shape(read["identity"], torch.zeros(CLIPS, len(HeadModel.load().expression_names)))
         described = saved.describe(read["face_tokens"], heads)

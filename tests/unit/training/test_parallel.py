@@ -1,0 +1,102 @@
+"""Two processes that train together end with one model, as if the batch had been one."""
+
+import os
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from fantasyid.training.config import OptimiserConfig
+from fantasyid.training.parallel import (
+    agreed,
+    average_gradients,
+    equalise,
+    num_processes,
+    rank,
+    start_processes,
+)
+from fantasyid.training.trainer import Trainer
+
+
+def batch(step: int, process: int) -> torch.Tensor:
+    return torch.randn(8, 3, generator=torch.Generator().manual_seed(100 * step + process))
+
+
+def network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def loss(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    value: torch.Tensor = (model(inputs) - inputs[:, :2]).square().mean()
+    return value
+
+
+def config(steps: int) -> OptimiserConfig:
+    return OptimiserConfig(steps=steps, minutes=60, batch_size=8, learning_rate=0.05, warmup_steps=2, ema_decay=0.5)
+
+
+def trained_together(process: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    assert start_processes("cpu") == "cpu"
+    assert (rank(), num_processes()) == (process, 2)
+    model = network(seed=process)  # unlike until they are made equal
+    model[0].register_buffer("mark", torch.full((2,), float(process)))
+    equalise(model)
+    loss(model, batch(0, process)).backward()
+    average_gradients(model.parameters())
+    result = {"gradients": [p.grad for p in model.parameters()], "mark": model[0].mark, "agreed": agreed(process + 7.5)}
+    own = network(seed=process)
+    trainer = Trainer(own, config(13), Path(folder) / "run", torch.Generator())
+    trainer.fit(lambda: {"loss": loss(own, batch(trainer.step, process))})
+    result |= {"weights": own.state_dict(), "average": trainer.averaged.state_dict()}
+    result |= {"seconds": trainer.seconds, "saved": trainer.checkpoint.exists() or process}
+    torch.save(result, Path(folder) / f"{process}.pt")
+    dist.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        return port
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    mp.spawn(trained_together, (free_port(), str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    first, second = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
+    assert first["mark"].tolist() == second["mark"].tolist() == [0, 0]
+    assert first["agreed"] == second["agreed"] == 7.5
+    assert first["seconds"] == second["seconds"]
+    assert first["saved"]
+
+    model = network(seed=0)
+    ((loss(model, batch(0, 0)) + loss(model, batch(0, 1))) / 2).backward()
+    for expected, one, other in zip(model.parameters(), first["gradients"], second["gradients"], strict=True):
+        torch.testing.assert_close(one, expected.grad)
+        assert torch.equal(one, other)
+
+    alone = network(seed=0)
+    trainer = Trainer(alone, config(13), tmp_path / "alone", torch.Generator())
+    trainer.fit(lambda: {"loss": (loss(alone, batch(trainer.step, 0)) + loss(alone, batch(trainer.step, 1))) / 2})
+    for part, wanted in (("weights", alone.state_dict()), ("average", trainer.averaged.state_dict())):
+        for name, weight in wanted.items():
+            assert torch.equal(first[part][name], second[part][name])
+            torch.testing.assert_close(first[part][name], weight, atol=1e-4, rtol=1e-4)
+
+
+def test_one_process_needs_nobody() -> None:
+    model = network(seed=0)
+    before = [p.clone() for p in model.parameters()]
+    equalise(model)
+    loss(model, batch(0, 0)).backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    average_gradients(model.parameters())
+    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
+    assert (rank(), num_processes(), agreed(3.25)) == (0, 1, 3.25)
