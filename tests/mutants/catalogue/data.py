@@ -238,4 +238,32 @@ DATA = (
         "_PLAIN_SHARE = 0.2",
         "tests/unit/data/test_captions.py::test_about_a_third_is_plain",
     ),
+    Mutation(
+        "what lies beyond an edge is mirrored",
+        "data/repose/prepare.py",
+        "cv2.BORDER_REFLECT",
+        "cv2.BORDER_REPLICATE",
+        "tests/unit/data/test_prepare.py::test_beyond_the_edge_the_photo_is_mirrored",
+    ),
+    Mutation(
+        "photos with too little around the face are left out",
+        "data/repose/prepare.py",
+        "> MAX_OUTSIDE:",
+        "> 1:",
+        "tests/unit/data/test_prepare.py::test_a_photo_with_too_little_around_the_face_is_left_out",
+    ),
+    Mutation(
+        "references are grey beyond the edge of the photo",
+        "conditioning/identity.py",
+        "_BEYOND = 0.0",
+        "_BEYOND = -1.0",
+        "tests/unit/conditioning/test_identity.py::test_built_in_model_gets_the_pictures_it_was_trained_on",
+    ),
+    Mutation(
+        "the lower edge of a photo is an edge",
+        "face/align.py",
+        " | (y > photo_size[0])",
+        "",
+        "tests/unit/face/test_align.py::test_nothing_of_a_frame_within_the_photo_is_beyond_its_edge",
+    ),
 )

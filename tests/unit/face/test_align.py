@@ -193,3 +193,34 @@ def test_tilt_is_the_clockwise_turn_of_the_crop() -> None:
     left, right = align.transform_points(line, affine, 1).unbind(1)
     rise = torch.rad2deg(torch.atan2(left[:, 1] - right[:, 1], right[:, 0] - left[:, 0]))
     torch.testing.assert_close(rise, angles, atol=1e-4, rtol=0)
+
+
+def test_beyond_the_edge_is_where_a_repeated_border_would_show() -> None:
+    """Of a picture that holds its own coordinates, levelled and tilted, square and wide."""
+    height, width = 60, 80
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    frames = [
+        align.square_transform(torch.tensor([[20.0, 15.0]]), torch.tensor([60.0]), torch.tensor([angle]))
+        for angle in (0.0, 0.4)
+    ]
+    frames.append(align.widen_transform(frames[0], (24, 48)))
+    for frame, size in zip(frames, (24, (24, 24), (24, 48)), strict=True):
+        rows, columns = size if isinstance(size, tuple) else (size, size)
+        outside = align.beyond_edge(frame, size, (height, width))
+        assert outside.shape == (1, 1, rows, columns)
+        v, u = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
+        place = torch.stack([u, v, torch.ones_like(u)], -1) @ frame[0].T
+        inside = (place >= 0).all(-1) & (place[..., 0] <= width) & (place[..., 1] <= height)
+        assert torch.equal(~outside[0, 0], inside)
+        assert 0.1 < outside.float().mean() < 0.9
+        seen = align.warp(torch.stack([x, y, x])[None], frame, size)[0, :2].permute(1, 2, 0)
+        well = inside & (place > 3).all(-1) & (place[..., 0] < width - 3) & (place[..., 1] < height - 3)
+        assert (seen - place)[well].abs().max() < 0.1
+
+
+def test_nothing_of_a_frame_within_the_photo_is_beyond_its_edge() -> None:
+    frame = align.square_transform(torch.tensor([[40.0, 40.0]] * 2), torch.tensor([80.0, 20.0]), torch.zeros(2))
+    assert not align.beyond_edge(frame, 32, (80, 80)).any()
+    lower, right = (align.beyond_edge(frame[:1], 32, size)[0, 0] for size in ((40, 80), (80, 40)))
+    assert torch.equal(lower, torch.arange(32)[:, None].expand(32, 32) >= 16)
+    assert torch.equal(right, lower.T)

@@ -47,9 +47,12 @@ def objective(pools: list[ClipPool], head: HeadModel, **changes: Any) -> Encoder
 
 
 def taught(**encoder: Any) -> TaughtEncoder:
-    """Four tokens a side of 24 pixels."""
-    vision = {"image_size": 96, "patch_size": 24, "width": 32, "num_layers": 1, "num_heads": 2, "embedding_dim": 8}
-    parts = seeded(FaceVisionModel, **vision), tiny_identity_encoder(**{"centre": True, **encoder})
+    """Three tokens a side of 32 pixels, pooled to one."""
+    vision = {"image_size": 96, "patch_size": 32, "width": 32, "num_layers": 1, "num_heads": 2, "embedding_dim": 8}
+    parts = (
+        seeded(FaceVisionModel, **vision),
+        tiny_identity_encoder(**{"centre": True, "grid_size": 3, "pool_factor": 3, **encoder}),
+    )
     model: TaughtEncoder = seeded(lambda: TaughtEncoder(*parts, width=64, num_layers=1))
     return model.train()
 
@@ -61,26 +64,24 @@ class Knowing(nn.Module):
         super().__init__()
         self.encoder, self.goal, self.wrong = tiny_identity_encoder(), goal, wrong
 
+    @torch.autocast("cpu", enabled=False)
     def forward(self, faces: Tensor, vertices: Tensor) -> Answers:
-        rows = self.goal._rows
-        painted = (rows["neutral_face"].float() / 127.5 - 1).flatten(1)
-        mesh = self.encoder.vertex_encoder
+        rows, mesh = self.goal._rows, self.encoder.vertex_encoder
         assert mesh is not None
         shapes = rows["identity"].float()
-        neutral = torch.zeros(len(shapes), len(self.goal.head.expression_basis))
-        every, mean = self.goal.head.shape(shapes, neutral), self.goal.head.mean[None]
-        coarse, mean_coarse = mesh.coarse_vertices(every), mesh.coarse_vertices(mean)
-        who = torch.cdist(vertices.flatten(1), every.flatten(1)).argmin(1)
-        if self.wrong in ("paint", "offsets"):
-            others = who.roll(1)
-        code = torch.eye(len(shapes))[who.roll(1, 0) if self.wrong == "code" else who]
-        code = torch.cat([code[: len(who) // 2], code[len(who) // 2 :].roll(1, 0)]) if self.wrong == "code" else code
+        heads = self.goal.head.shape(shapes, torch.zeros(len(shapes), len(self.goal.head.expression_basis)))
+        offsets = mesh.coarse_vertices(heads) - mesh.coarse_vertices(self.goal.head.mean[None])
+        who = torch.cdist(vertices.flatten(1), heads.flatten(1)).argmin(1)
+        told = dict.fromkeys(("paint", "offsets", "code"), who)
+        if self.wrong:
+            half = len(who) // 2
+            told[self.wrong] = torch.cat([who[:half], who[half:].roll(1)])
         return Answers(
             embedding=torch.eye(len(shapes))[who],
-            described=noise(len(who), 5, 4),
-            painted=painted[others if self.wrong == "paint" else who].view(-1, 3, 96, 96),
-            offsets=(coarse - mean_coarse)[others if self.wrong == "offsets" else who],
-            code=code,
+            described=noise(len(faces), 5, 4),
+            painted=rows["neutral_face"][told["paint"]].float() / 127.5 - 1,
+            offsets=offsets[told["offsets"]],
+            code=torch.eye(len(shapes))[told["code"]],
         )
 
 

@@ -2,11 +2,12 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from fantasyid.training.config import OptimiserConfig
@@ -39,11 +40,11 @@ def config(steps: int) -> OptimiserConfig:
     return OptimiserConfig(steps=steps, minutes=60, batch_size=8, learning_rate=0.05, warmup_steps=2, ema_decay=0.5)
 
 
-def trained_together(process: int, port: int, folder: str) -> None:
+def trained_together(folder: str) -> None:
+    """What each of two processes does; torchrun's variables are set."""
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     assert start_processes("cpu") == "cpu"
+    process = int(os.environ["RANK"])
     assert (rank(), num_processes()) == (process, 2)
     model = network(seed=process)  # unlike until they are made equal
     model[0].register_buffer("mark", torch.full((2,), float(process)))
@@ -68,7 +69,16 @@ def free_port() -> int:
 
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    mp.spawn(trained_together, (free_port(), str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.training.test_parallel", str(tmp_path)],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, **shared, "RANK": str(process), "LOCAL_RANK": str(process)},
+        )
+        for process in (0, 1)
+    ]
+    assert [each.wait(timeout=120) for each in started] == [0, 0]
     first, second = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
     assert first["mark"].tolist() == second["mark"].tolist() == [0, 0]
     assert first["agreed"] == second["agreed"] == 7.5
@@ -100,3 +110,7 @@ def test_one_process_needs_nobody() -> None:
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
     assert (rank(), num_processes(), agreed(3.25)) == (0, 1, 3.25)
+
+
+if __name__ == "__main__":
+    trained_together(sys.argv[1])

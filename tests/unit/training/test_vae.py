@@ -81,7 +81,6 @@ def test_every_parameter_that_may_move_gets_a_gradient(
     losses["loss"].backward()
     silent = {name for name, p in vae.named_parameters() if p.grad is None or p.grad.abs().max() == 0}
     encoder = {name for name, _ in vae.named_parameters() if name.startswith("encoder.")}
-    # A convolution before a norm of groups of two channels needs no bias of its own only where a group is one channel.
     assert silent == (encoder if decoder_only else set())
     taps = older_taps(vae)
     assert taps
