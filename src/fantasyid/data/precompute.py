@@ -248,7 +248,7 @@ def encode_pool(folder: Path, vae: AutoencoderKLCogVideoX, vision: FaceVisionMod
         rows = slice(start, min(start + chunk, len(pool)))
 
         def signed(pictures: NDArray[np.uint8]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).float() / 127.5 - 1
+            return torch.from_numpy(np.array(pictures)).to(device).float() / 127.5 - 1
 
         video = rearrange(signed(pool.clips[rows]), "b t c h w -> (b t) c h w")
         with torch.autocast(torch.device(device).type, torch.bfloat16):

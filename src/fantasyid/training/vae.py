@@ -106,8 +106,8 @@ def reconstruct(
 def training_pictures(pool: ClipPool, device: str) -> Tensor:
     """A few frames of all clips, and all references, as (N, 3, H, W) uint8 on a device."""
     every = max(1, pool.clips.shape[1] // _FRAMES_PER_CLIP)
-    frames = np.ascontiguousarray(pool.clips[:, ::every]).reshape(-1, *pool.clips.shape[2:])
-    return torch.cat([torch.from_numpy(part).to(device) for part in (frames, pool.reference[:])])
+    frames = np.array(pool.clips[:, ::every]).reshape(-1, *pool.clips.shape[2:])
+    return torch.cat([torch.from_numpy(part).to(device) for part in (frames, np.array(pool.reference))])
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ CONDITIONING = (
     Mutation(
         "latents are scaled to unit variance",
         _LATENTS,
-        "return _mode(vae, video) * float(vae.config.scaling_factor)",
+        "return normalise_latents(vae, _mode(vae, video))",
         "return _mode(vae, video)",
         _VAE,
     ),
@@ -25,15 +25,15 @@ CONDITIONING = (
     Mutation(
         "latents are scaled back",
         _LATENTS,
-        "latents.to(vae.dtype) / vae.config.scaling_factor",
-        "latents.to(vae.dtype) * vae.config.scaling_factor",
+        "latents / vae.config.scaling_factor",
+        "latents * vae.config.scaling_factor",
         _VAE,
     ),
     Mutation(
         "reference latents are scaled",
         _LATENTS,
-        "latents / factor if vae.config.invert_scale_latents else latents * factor",
-        "latents / factor",
+        "    return normalise_latents(vae, latents)\n",
+        "    return latents / float(vae.config.scaling_factor)\n",
         _REFERENCE,
     ),
     Mutation(
