@@ -14,10 +14,10 @@ from fantasyid.face.align import (
     FACE_SIZE,
     PORTRAIT_SIZE,
     beyond_edge,
+    crop_corners,
     face_transform,
     five_points,
     portrait_transform,
-    restore_points,
     warp,
     widen_transform,
 )
@@ -135,8 +135,7 @@ def read_identity(
     # The other style shrinks the photo as a whole; and what is small stays as training rows are, to the last bit.
     if preparation.style == "portrait" and pixels.shape[0] * pixels.shape[1] > MAX_PART_PIXELS:
         frames = torch.cat([_portrait_frame(landmarks[None], preparation), face_transform(landmarks[None])])
-        unit = landmarks.new_tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-        corners = restore_points(unit.expand(2, -1, -1), frames, 1).flatten(0, 1)
+        corners = crop_corners(frames).flatten(0, 1)
         part = PhotoPart.around(pixels, corners, 0.05)
         pixels, landmarks = part.pixels, part.from_photo(landmarks)
     inputs = prepare_identity(

@@ -16,7 +16,7 @@ from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_regi
 from einops import rearrange
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.models.frame_vae import decode_frames, encode_frames, is_frame_vae
+from fantasyid.models.frame_vae import decode_frames, frame_latents, is_frame_vae
 
 _FRAMES_AT_ONCE = 5
 
@@ -186,7 +186,7 @@ def rotary_embedding(
 def _mode(vae: AutoencoderKLCogVideoX, video: torch.Tensor) -> torch.Tensor:
     video = video.to(vae.dtype)
     if is_frame_vae(vae):
-        return _by_frame(video, lambda frames: encode_frames(vae, frames).chunk(2, dim=1)[0])
+        return _by_frame(video, lambda frames: frame_latents(vae, frames))
     return vae.encode(video).latent_dist.mode()  # type: ignore[no-any-return]
 
 

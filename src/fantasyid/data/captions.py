@@ -159,7 +159,7 @@ def worded(
     joined = _one_of(rng, (" and ", " while ")).join(chosen) if len(chosen) > 1 else chosen[0]
     clauses = [f"{_person(rng, sex, decade)} {joined}"]
     if place:
-        clauses.append(_one_of(rng, (place, place.replace("in front of", "before"), _scene(place))))
+        clauses.append(place.replace("in front of", _one_of(rng, ("in front of", "before", "with"))))
     if light:
         clauses.append(_one_of(rng, (light, *_LIGHTS[light])))
     place_first = bool(place) and rng.uniform() < 0.2
@@ -182,11 +182,6 @@ def _person(rng: np.random.Generator, sex: int, decade: int) -> str:
     if kind != "Someone" and rng.uniform() < 0.4 and (decade <= _YOUNG or decade >= _OLD):
         return f"A young {kind}" if decade <= _YOUNG else f"An {_one_of(rng, ('older', 'elderly'))} {kind}"
     return f"{noun} in {_SUBJECT[sex][1]} {decade}s"
-
-
-def _scene(place: str) -> str:
-    """`"in front of a plain blue background"` -> `"with a plain blue background"`, `"the background is plain blue"`."""
-    return place.replace("in front of", "with")
 
 
 def _one_of(rng: np.random.Generator, choices: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ from fantasyid.data.repose.scenes import Draw, SceneSampler
 from fantasyid.face.align import FACE_SIZE, PORTRAIT_SIZE, face_transform, warp
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import euler_degrees
-from fantasyid.models.frame_vae import encode_frames
+from fantasyid.models.frame_vae import frame_latents
 from fantasyid.models.vision import FaceVisionModel
 
 FRAMES, TEXT_LENGTH = MINI_CLIPS.frames, MINI_CLIPS.text_length
@@ -269,8 +269,7 @@ def encode_pool(folder: Path, vae: AutoencoderKLCogVideoX, vision: FaceVisionMod
 
 
 def _latents(vae: AutoencoderKLCogVideoX, pictures: Tensor) -> Tensor:
-    mode = encode_frames(vae, pictures.bfloat16()).chunk(2, dim=1)[0]
-    return normalise_latents(vae, mode.float())
+    return normalise_latents(vae, frame_latents(vae, pictures.bfloat16()).float())
 
 
 def main() -> None:
@@ -278,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", type=Path, required=True, help="folder of the pool")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of what is rendered")
     steps = parser.add_subparsers(dest="step", required=True)
     rendering = steps.add_parser("render", help="render clips")
     rendering.add_argument("--rigs", type=Path, required=True, help="file of repose.prepare")

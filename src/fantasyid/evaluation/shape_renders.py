@@ -114,7 +114,7 @@ def make_renders(rig_files: Sequence[Path], people: Sequence[str]) -> KnownRende
     numbers = {name: number for number, name in enumerate(people)}
     parts = [_render_person(layers, *found[name], numbers[name]) for name in tqdm(chosen, desc="rendering")]
     identity = torch.stack([rigs.identity[index] for rigs, index in (found[name] for name in chosen)])
-    vertices = layers.head.shape(identity, identity.new_zeros(len(identity), len(layers.head.expression_names)))
+    vertices = layers.head.neutral(identity)
     return KnownRenders(
         frames=np.concatenate([frames for frames, _, _ in parts]),
         person=np.repeat(np.arange(len(chosen)), len(YAWS_DEG) + 4),

@@ -288,6 +288,12 @@ def restore_points(points: Tensor, affine: Tensor, size: int) -> Tensor:
     return torch.cat([flat, unit[..., 2:] * _scale(affine)], dim=-1)
 
 
+def crop_corners(affine: Tensor) -> Tensor:
+    """Where the corners of crops (B,2,3) lie in the photo: (B,4,2) pixels, from the upper left one clockwise."""
+    unit = affine.new_tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    return restore_points(unit.expand(len(affine), -1, -1), affine, 1)
+
+
 def _scale(affine: Tensor) -> Tensor:
     determinant: Tensor = torch.linalg.det(affine[:, :, :2])
     return determinant.abs().sqrt()[:, None, None]

@@ -17,7 +17,7 @@ from fantasyid.core.errors import (
     NoFaceError,
 )
 from fantasyid.core.imaging import Photo, as_photo, to_tensor
-from fantasyid.face.align import five_points, portrait_transform, restore_points
+from fantasyid.face.align import crop_corners, five_points, portrait_transform
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.interface import FaceDetector, FaceReconstructor
 from fantasyid.face.landmarks import LandmarkReader
@@ -173,7 +173,7 @@ def _check_room(photo: NDArray[np.uint8], landmarks: Tensor, size: float) -> Non
             "that shows the whole face, and hair and shoulders too."
         )
     affine = portrait_transform(landmarks[None])
-    corners = restore_points(landmarks.new_tensor([[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]]), affine, 1)[0]
+    corners = crop_corners(affine)[0]
     frame = float((corners[1] - corners[0]).norm())
     short = [name for name, far in _over_the_edges(photo, corners).items() if far > MAX_FRAME_OUTSIDE * frame]
     if short:

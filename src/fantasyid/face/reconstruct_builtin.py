@@ -85,7 +85,7 @@ class BuiltinReconstructor:
         rotation = rotation_matrix(*torch.tensor([pose.yaw_deg, pose.pitch_deg, pose.roll_deg]))
         shape = self._head.shape(identity[None], expression[None])[0]
         return ReconstructedHead(
-            vertices=self._head.shape(identity[None], torch.zeros_like(expression)[None])[0],
+            vertices=self._head.neutral(identity[None])[0],
             topology_hash=self._topology_hash,
             pose=pose,
             expression=expression,

@@ -118,6 +118,10 @@ class HeadModel:
         vertices: Tensor = self.mean + offsets.view(-1, *self.mean.shape)
         return vertices
 
+    def neutral(self, identity: Tensor) -> Tensor:
+        """Vertices of heads without expression: identities (B, K) in sigmas -> (B, N, 3) cm in head space."""
+        return self.shape(identity, identity.new_zeros(len(identity), len(self.expression_names)))
+
     def landmarks(self, vertices: Tensor, rotation: Tensor | None = None) -> Tensor:
         """Where MediaPipe's landmarks lie on heads.
 

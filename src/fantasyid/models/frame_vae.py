@@ -59,6 +59,11 @@ def encode_frames(vae: AutoencoderKLCogVideoX, frames: Tensor) -> Tensor:
     return moments if vae.quant_conv is None else _plain_conv3d(vae.quant_conv, moments)
 
 
+def frame_latents(vae: AutoencoderKLCogVideoX, frames: Tensor) -> Tensor:
+    """The mode of the distribution that `encode_frames` gives, (N, C, h, w), not scaled; arguments as there."""
+    return encode_frames(vae, frames).chunk(2, dim=1)[0]
+
+
 def decode_frames(vae: AutoencoderKLCogVideoX, latents: Tensor) -> Tensor:
     """Decode pictures.
 

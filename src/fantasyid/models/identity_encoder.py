@@ -104,7 +104,10 @@ class IdentityEncoder(ModelMixin, ConfigMixin):
         Raises:
             TopologyMismatchError: The vertices belong to another mesh, or the encoder has none yet.
         """
-        tokens = self.describe(face_tokens, vertices)
+        return self.centred(self.describe(face_tokens, vertices))
+
+    def centred(self, tokens: Tensor) -> Tensor:
+        """Take out of tokens (B, N, token_dim) what people have in common, if the encoder does so (`centre`)."""
         return tokens if self.population is None else self.population(tokens)
 
     def describe(self, face_tokens: Tensor, vertices: Tensor) -> Tensor:

@@ -82,8 +82,20 @@ def _generator(config: StageConfig, options: argparse.Namespace) -> torch.Genera
     return torch.Generator(options.device).manual_seed(config.seed + rank())
 
 
+def _rng(config: StageConfig) -> np.random.Generator:
+    """As `_generator`, for stages that draw with numpy."""
+    return np.random.default_rng(config.seed + rank())
+
+
 def _pools(options: argparse.Namespace) -> list[ClipPool]:
     return [ClipPool.open(folder) for folder in options.pool]
+
+
+def _only_pool(options: argparse.Namespace) -> Path:
+    if len(options.pool) > 1:
+        raise InvalidRequestError(f"The stage {options.stage} takes one folder with --pool, not {len(options.pool)}.")
+    folder: Path = options.pool[0]
+    return folder
 
 
 def _vision_model(options: argparse.Namespace) -> FaceVisionModel:
@@ -129,14 +141,13 @@ def _train_encoder(config: StageConfig, options: argparse.Namespace) -> None:
     head = HeadModel.load().to(options.device)
     encoder = _identity_encoder(config, options, head).to(options.device)
     model = TaughtEncoder(_vision_model(options), encoder).to(options.device).train()
-    generator = _generator(config, options)
-    trainer = Trainer(model, config.optimiser, options.out, generator)
+    rng = _rng(config)
+    trainer = Trainer(model, config.optimiser, options.out, rng)
     objective = EncoderObjective(
         pools=_pools(options),
         head=head,
         batch_size=config.optimiser.batch_size,
-        generator=generator,
-        rng=np.random.default_rng(config.seed + rank()),
+        rng=rng,
         **_objective_fields(config),
     )
     trainer.fit(lambda: objective(model))
@@ -159,9 +170,9 @@ def _rigs(options: argparse.Namespace) -> RigSet:
 
 def _train_vision(config: StageConfig, options: argparse.Namespace) -> None:
     model = FaceVisionModel(**config.model).to(options.device)
-    rng = np.random.default_rng(config.seed)
+    rng = _rng(config)
     trainer = Trainer(model, config.optimiser, options.out, rng)
-    pool, rigs = _pools(options)[0], _rigs(options)
+    pool, rigs = ClipPool.open(_only_pool(options)), _rigs(options)
     objective = VisionObjective(pool, rigs, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
 
@@ -174,9 +185,9 @@ def _train_reader(config: StageConfig, options: argparse.Namespace) -> None:
     else:
         model = FaceReaderModel.from_pretrained(options.init)
     model.to(options.device).train()
-    rng = np.random.default_rng(config.seed)
+    rng = _rng(config)
     trainer = Trainer(model, config.optimiser, options.out, rng)
-    views = FaceViews.open(options.pool[0], options.device)
+    views = FaceViews.open(_only_pool(options), options.device)
     objective = ReaderObjective(views, rigs, head, config.optimiser.batch_size, rng, **config.objective)
     _finish(trainer, lambda: objective(model), options.out)
 

@@ -17,8 +17,8 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.population_norm import drift, token_spread
 from fantasyid.models.qformer import QFormerLayer
 from fantasyid.models.spiral import SpiralEncoder
-from fantasyid.models.vision import FaceVisionModel
-from fantasyid.training.face import disturb
+from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
+from fantasyid.training.face import disturb, info_nce
 from fantasyid.training.trainer import Losses
 from fantasyid.training.vae import edge_loss
 
@@ -67,6 +67,12 @@ class TaughtEncoder(nn.Module):
         self.to_offset = nn.Linear(token_dim, 3)
         self.to_code = nn.Linear(token_dim, _CODE)
 
+    def describe(self, faces: Tensor, vertices: Tensor) -> tuple[FaceVisionOutput, Tensor]:
+        """What is seen, and the identity tokens before what people have in common is taken out; as in `forward`."""
+        seen = self.vision(faces)
+        with torch.autocast(faces.device.type, enabled=False):
+            return seen, self.encoder.describe(seen.tokens.float(), vertices)
+
     def forward(self, faces: Tensor, vertices: Tensor) -> Answers:
         """Describe people and answer.
 
@@ -77,10 +83,8 @@ class TaughtEncoder(nn.Module):
         Returns:
             What is known of them.
         """
-        seen = self.vision(faces)
-        with torch.autocast(faces.device.type, enabled=False):
-            described = self.encoder.describe(seen.tokens.float(), vertices)
-            tokens = described if self.encoder.population is None else self.encoder.population(described)
+        seen, described = self.describe(faces, vertices)
+        tokens = self.encoder.centred(described)
         queries = repeat(self.queries, "1 n c -> b n c", b=len(faces))
         for layer in self.painter:
             queries = layer(queries, tokens)
@@ -99,8 +103,7 @@ class EncoderObjective:
         pools: Rendered clips; the reference's face and that of a frame are the views.
         head: Head model, for the vertices of known shapes.
         batch_size: People a step.
-        generator: Of the batches, on the device.
-        rng: Of what disturbs the pictures.
+        rng: Of the batches.
         temperature: Of the softmax over people.
         contrast_weight: Of telling people apart, by the vision model's embedding and by the tokens.
         shape_weight: Of the error of the coarse vertices, in cm.
@@ -111,7 +114,6 @@ class EncoderObjective:
     pools: Sequence[ClipPool]
     head: HeadModel
     batch_size: int
-    generator: torch.Generator
     rng: np.random.Generator
     temperature: float = 0.07
     contrast_weight: float = 0.1
@@ -125,20 +127,19 @@ class EncoderObjective:
 
         def together(name: str) -> Tensor:
             parts = [torch.from_numpy(np.array(getattr(pool, name))) for pool in self.pools]
-            return torch.cat(parts).to(self.generator.device)
+            return torch.cat(parts).to(self.head.mean.device)
 
         return {name: together(name) for name in ("face", "frame_face", "neutral_face", "identity")}
 
     def __call__(self, model: TaughtEncoder) -> Losses:
         """Losses of one batch."""
         faces, vertices, identity, target = self._batch()
-        device = self.generator.device
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(faces.device.type, torch.bfloat16):
             answers = model(faces, vertices)
         target, painted = target.repeat(2, 1, 1, 1), answers.painted.float()
         paint = (painted - target).abs().mean() + edge_loss(painted, target)
-        apart, rank1 = self._contrast(answers.embedding.float())
-        apart_tokens, rank1_tokens = self._contrast(answers.code.float())
+        apart, rank1 = info_nce(answers.embedding.float(), self.temperature)
+        apart_tokens, rank1_tokens = info_nce(answers.code.float(), self.temperature)
         loss = paint + self.contrast_weight * (apart + apart_tokens) + self.drift_weight * drift(answers.described)
         reports = {"paint": paint, "rank1": rank1, "rank1_tokens": rank1_tokens}
         if model.encoder.vertex_encoder is not None:
@@ -155,32 +156,24 @@ class EncoderObjective:
         described = []
         for _ in range(batches):
             faces, vertices, _, _ = self._batch()
-            described.append(model(faces, vertices).described)
+            described.append(model.describe(faces, vertices)[1])
         model.encoder.population.measure(torch.cat(described))
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Two views of each person (2 B, 3, 96, 96), heads (2 B, N, 3), shapes (B, K) and what to paint."""
-        rows, device = self._rows, self.generator.device
-        people = torch.randint(len(rows["identity"]), (self.batch_size,), generator=self.generator, device=device)
+        rows = self._rows
+        people = torch.from_numpy(self.rng.integers(0, len(rows["identity"]), self.batch_size))
+        people = people.to(self.head.mean.device)
         views = torch.cat([rows["face"][people], rows["frame_face"][people]])
         identity = rows["identity"][people].float()
-        noise = torch.randn((2, *identity.shape), generator=self.generator, device=device)
-        neutral = torch.zeros(2 * self.batch_size, self.head.expression_basis.shape[0], device=device)
-        vertices = self.head.shape((identity + self.shape_noise * noise).flatten(0, 1), neutral)
+        noise = torch.randn((2, *identity.shape), device=identity.device)
+        vertices = self.head.neutral((identity + self.shape_noise * noise).flatten(0, 1))
         faces = disturb(views.float() / 255, self.rng) * 2 - 1
         return faces, vertices, identity, rows["neutral_face"][people].float() / 127.5 - 1
 
-    def _contrast(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = codes.chunk(2)
-        scores = first @ second.T / self.temperature
-        label = torch.arange(len(scores), device=scores.device)
-        loss = (F.cross_entropy(scores, label) + F.cross_entropy(scores.T, label)) / 2
-        return loss, (scores.argmax(1) == label).float().mean()
-
     def _coarse_offsets(self, encoder: SpiralEncoder, identity: Tensor) -> Tensor:
         """Offsets of the coarse vertices from the mean head, (B, N_last, 3) cm."""
-        neutral = torch.zeros(len(identity), self.head.expression_basis.shape[0], device=identity.device)
         with torch.no_grad():
-            heads = torch.cat([self.head.shape(identity, neutral), self.head.mean[None]])
+            heads = torch.cat([self.head.neutral(identity), self.head.mean[None]])
             coarse = encoder.coarse_vertices(heads)
         return coarse[:-1] - coarse[-1:]

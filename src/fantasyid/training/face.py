@@ -48,11 +48,8 @@ class VisionObjective:
             views = [view.flip(-1) for view in views]
         with torch.autocast(device.type, torch.bfloat16):
             embedding = model(torch.cat(views) * 2 - 1).embedding
-        first, second = embedding.float().chunk(2)
-        scores = first @ second.T / self.temperature
-        label = torch.arange(len(scores), device=device)
-        loss = (F.cross_entropy(scores, label) + F.cross_entropy(scores.T, label)) / 2
-        return {"loss": loss, "rank1": (scores.argmax(1) == label).float().mean()}
+        loss, rank1 = info_nce(embedding.float(), self.temperature)
+        return {"loss": loss, "rank1": rank1}
 
     def _real_pairs(self, count: int) -> tuple[Tensor, Tensor]:
         rigs = self.rigs
@@ -64,6 +61,23 @@ class VisionObjective:
             affine = face_transform(rigs.landmarks[index][..., :2] + 0.5)
             views.append(warp(rigs.image[index].float() / 255, jitter(affine, 0.03, 0.015, 3.0), FACE_SIZE))
         return views[0], views[1]
+
+
+def info_nce(codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Symmetric InfoNCE between two views of the same people.
+
+    Args:
+        codes: (2 B, K) unit length, the second views after the first ones.
+        temperature: Of the softmax over people.
+
+    Returns:
+        The loss, and the share of first views whose nearest second view is the same person's.
+    """
+    first, second = codes.chunk(2)
+    scores = first @ second.T / temperature
+    label = torch.arange(len(scores), device=scores.device)
+    loss = (F.cross_entropy(scores, label) + F.cross_entropy(scores.T, label)) / 2
+    return loss, (scores.argmax(1) == label).float().mean()
 
 
 def disturb(pictures: Tensor, rng: np.random.Generator) -> Tensor:

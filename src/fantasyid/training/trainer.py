@@ -39,7 +39,8 @@ class Trainer:
         random: What the losses draw from, beside PyTorch's default generators.
 
     Raises:
-        InvalidRequestError: The checkpoint has no states of random numbers, or those of another kind of device.
+        InvalidRequestError: The checkpoint is damaged, has no states of random numbers, or those of another kind of
+            device; or several processes would continue it.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=fused)
         self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
         self.random_states = RandomStates(random, weights[0].device)
-        self.step, self.seconds, self._clock = 0, 0.0, 0.0
+        self.step, self.seconds = 0, 0.0
         equalise(model)
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
@@ -103,9 +104,8 @@ class Trainer:
                 self.optimiser.step()
                 self.average.update_parameters(self.model)
                 self.step += 1
-                self._clock = before + time.monotonic() - start
                 if num_processes() == 1 or self.step % _AGREE_EVERY == 0:
-                    self.seconds = agreed(self._clock)
+                    self.seconds = agreed(before + time.monotonic() - start)
                 bar.update()
                 if self.step % _LOG_EVERY == 0 and is_first:
                     bar.set_postfix(self._log(values | {"norm": norm}))
@@ -149,6 +149,11 @@ class Trainer:
         partial.replace(self.checkpoint)
 
     def _resume(self) -> None:
+        if num_processes() > 1:
+            raise InvalidRequestError(
+                f"{self.checkpoint} keeps the random numbers of process 0 alone, so all would draw the same samples; "
+                "continue it in one process, or start from its result with --init in another folder."
+            )
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:

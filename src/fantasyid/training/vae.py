@@ -1,7 +1,7 @@
 """Objective of the video VAE: pixels, edges, what the face vision model sees, and latents that scale with pictures."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,12 +11,33 @@ from torch import Tensor
 
 from fantasyid.data.precompute import ClipPool
 from fantasyid.face.align import FACE_SIZE
-from fantasyid.models.frame_vae import decode_frames, encode_frames
+from fantasyid.models.frame_vae import decode_frames, frame_latents
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.trainer import Losses
 
 _FRAMES_PER_CLIP = 5
 _FACE_CENTRE, _FACE_SIDE = 0.56, 0.69  # height of the face crop's centre in the portrait frame, and its side
+
+
+def reconstruct(
+    vae: AutoencoderKLCogVideoX, picture: Tensor, noise: Tensor, half_share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decode what was encoded, with noise, and the first pictures once more at half size.
+
+    Args:
+        vae: See `models.frame_vae`.
+        picture: (B, 3, H, W) in [-1, 1].
+        noise: (B, 1, 1, 1) standard deviation of noise on the latents.
+        half_share: Share of the batch that is decoded at half size too.
+
+    Returns:
+        (B, 3, H, W), (share of B, 3, H / 2, W / 2) and the latents (B, C, h, w).
+    """
+    latents = frame_latents(vae, picture)
+    noisy = latents + noise * torch.randn_like(latents)
+    count = round(half_share * len(picture))
+    half = decode_frames(vae, F.avg_pool2d(noisy[:count], 2))
+    return decode_frames(vae, noisy), half, latents
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ class VaeObjective:
     size_weight: float = 1e-4
     noise: float = 0.1
     half_share: float = 0.25
-    reconstruct: Any = field(default=None)
+    reconstruct: Callable[..., tuple[Tensor, Tensor, Tensor]] = reconstruct
 
     def __call__(self, vae: AutoencoderKLCogVideoX) -> Losses:
         """Losses of one batch."""
@@ -57,7 +78,7 @@ class VaeObjective:
         picture = torch.where(mirrored[:, None, None, None], picture.flip(-1), picture)
         picture = picture.contiguous(memory_format=torch.channels_last)
         amount = self.noise * torch.rand(self.batch_size, 1, 1, 1, generator=self.generator, device=device)
-        decoded, half, latents = (self.reconstruct or reconstruct)(vae, picture, amount.bfloat16(), self.half_share)
+        decoded, half, latents = self.reconstruct(vae, picture, amount.bfloat16(), self.half_share)
         target = picture.float()
         error = (decoded.float() - target).abs().mean()
         edges = edge_loss(decoded.float(), target)
@@ -82,27 +103,6 @@ class VaeObjective:
         return loss
 
 
-def reconstruct(
-    vae: AutoencoderKLCogVideoX, picture: Tensor, noise: Tensor, half_share: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Decode what was encoded, with noise, and the first pictures once more at half size.
-
-    Args:
-        vae: See `models.frame_vae`.
-        picture: (B, 3, H, W) in [-1, 1].
-        noise: (B, 1, 1, 1) standard deviation of noise on the latents.
-        half_share: Share of the batch that is decoded at half size too.
-
-    Returns:
-        (B, 3, H, W), (share of B, 3, H / 2, W / 2) and the latents (B, C, h, w).
-    """
-    latents = encode_frames(vae, picture).chunk(2, dim=1)[0]
-    noisy = latents + noise * torch.randn_like(latents)
-    count = round(half_share * len(picture))
-    half = decode_frames(vae, F.avg_pool2d(noisy[:count], 2))
-    return decode_frames(vae, noisy), half, latents
-
-
 def training_pictures(pool: ClipPool, device: str) -> Tensor:
     """A few frames of all clips, and all references, as (N, 3, H, W) uint8 on a device."""
     every = max(1, pool.clips.shape[1] // _FRAMES_PER_CLIP)
@@ -122,9 +122,7 @@ def latent_statistics(
         count: How many pictures to encode at most.
     """
     chosen = pictures[:: max(1, len(pictures) // count)]
-    parts = [
-        encode_frames(vae, part.bfloat16() / 127.5 - 1).chunk(2, dim=1)[0].float() for part in torch.split(chosen, 64)
-    ]
+    parts = [frame_latents(vae, part.bfloat16() / 127.5 - 1).float() for part in torch.split(chosen, 64)]
     latents = torch.cat(parts).transpose(0, 1).flatten(1)
     mean, std = latents.mean(1), latents.std(1)
     return [round(x, 4) for x in mean.tolist()], [round(x, 4) for x in std.tolist()]

@@ -123,9 +123,8 @@ class VideoObjective:
         if encoder is None:
             return None, rows.identity.new_zeros(())
         described = self.described(encoder, rows)
-        if encoder.population is None:
-            return described, described.new_zeros(())
-        return encoder.population(described), drift(described)
+        runaway = described.new_zeros(()) if encoder.population is None else drift(described)
+        return encoder.centred(described), runaway
 
     def described(self, encoder: IdentityEncoder, rows: LatentPool) -> Tensor:
         """Tokens of a batch before what people have in common is taken out."""
@@ -133,10 +132,8 @@ class VideoObjective:
         identity = identity + self.shape_noise * torch.randn(
             identity.shape, generator=self.generator, device=identity.device
         )
-        neutral = torch.zeros(len(identity), self.head.expression_basis.shape[0], device=identity.device)
         with torch.autocast(identity.device.type, enabled=False):
-            vertices = self.head.shape(identity, neutral)
-            tokens: Tensor = encoder.describe(rows.face_tokens.float(), vertices)
+            tokens: Tensor = encoder.describe(rows.face_tokens.float(), self.head.neutral(identity))
         return tokens
 
     @torch.no_grad()

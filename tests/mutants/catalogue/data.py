@@ -101,8 +101,8 @@ DATA = (
     Mutation(
         "latents of pools are normalised",
         _PRECOMPUTE,
-        "return normalise_latents(vae, mode.float())",
-        "return mode.float()",
+        "return normalise_latents(vae, frame_latents(vae, pictures.bfloat16()).float())",
+        "return frame_latents(vae, pictures.bfloat16()).float()",
         _LATENTS,
     ),
     Mutation(

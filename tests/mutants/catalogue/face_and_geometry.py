@@ -137,14 +137,14 @@ FACE = (
     Mutation(
         "the head is the neutral one",
         "face/reconstruct_builtin.py",
-        "self._head.shape(identity[None], torch.zeros_like(expression)[None])[0]",
+        "self._head.neutral(identity[None])[0]",
         "self._head.shape(identity[None], expression[None])[0]",
         _NEUTRAL,
     ),
     Mutation(
         "the head is that of the person",
         "face/reconstruct_builtin.py",
-        "self._head.shape(identity[None], torch.zeros_like(expression)[None])[0]",
+        "self._head.neutral(identity[None])[0]",
         "self._head.mean.clone()",
         _NEUTRAL,
     ),

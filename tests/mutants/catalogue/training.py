@@ -95,8 +95,8 @@ TRAINING = (
     Mutation(
         "heads are neutral in training",
         "training/video.py",
-        "neutral = torch.zeros(",
-        "neutral = torch.ones(",
+        "self.head.neutral(identity)",
+        "self.head.shape(identity, torch.ones(len(identity), len(self.head.expression_names)))",
         _SAME_ROW,
     ),
     # Drops

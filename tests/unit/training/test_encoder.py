@@ -42,8 +42,7 @@ def pool(head: HeadModel) -> ClipPool:
 
 
 def objective(pools: list[ClipPool], head: HeadModel, **changes: Any) -> EncoderObjective:
-    fields = {"batch_size": BATCH, "generator": torch.Generator().manual_seed(0), "rng": np.random.default_rng(0)}
-    return EncoderObjective(pools, head, **{**fields, **changes})
+    return EncoderObjective(pools, head, **{"batch_size": BATCH, "rng": np.random.default_rng(0), **changes})
 
 
 def taught(**encoder: Any) -> TaughtEncoder:
@@ -88,10 +87,8 @@ class Knowing(nn.Module):
 def distinct(pool: ClipPool, head: HeadModel) -> EncoderObjective:
     """A batch in which nobody is drawn twice, so that everybody can be told from the others."""
     for seed in range(200):
-        goal = objective([pool], head, batch_size=3, shape_noise=0.0, generator=torch.Generator().manual_seed(seed))
-        drawn = torch.randint(PEOPLE, (3,), generator=torch.Generator().manual_seed(seed))
-        if len(drawn.unique()) == 3:
-            return goal
+        if len(np.unique(np.random.default_rng(seed).integers(0, PEOPLE, 3))) == 3:
+            return objective([pool], head, batch_size=3, shape_noise=0.0, rng=np.random.default_rng(seed))
     raise AssertionError("no such batch")
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.parallel import (
     agreed,
@@ -57,6 +58,11 @@ def trained_together(folder: str) -> None:
     trainer.fit(lambda: {"loss": loss(own, batch(trainer.step, process))})
     result |= {"weights": own.state_dict(), "average": trainer.averaged.state_dict()}
     result |= {"seconds": trainer.seconds, "saved": trainer.checkpoint.exists() or process}
+    dist.barrier()
+    try:
+        Trainer(network(seed=0), config(20), Path(folder) / "run", torch.Generator())
+    except InvalidRequestError as error:
+        result["refused"] = str(error)
     torch.save(result, Path(folder) / f"{process}.pt")
     dist.destroy_process_group()
 
@@ -84,6 +90,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert first["agreed"] == second["agreed"] == 7.5
     assert first["seconds"] == second["seconds"]
     assert first["saved"]
+    assert "keeps the random numbers of process 0 alone" in first["refused"] == second["refused"]
 
     model = network(seed=0)
     ((loss(model, batch(0, 0)) + loss(model, batch(0, 1))) / 2).backward()

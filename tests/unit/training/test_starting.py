@@ -9,7 +9,7 @@ import torch
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.training.__main__ import _identity_encoder, _transformer
+from fantasyid.training.__main__ import _identity_encoder, _only_pool, _transformer
 from fantasyid.training.config import StageConfig
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 
@@ -79,6 +79,12 @@ def test_every_encoder_of_the_table_computes_and_gets_gradients(encoder: dict[st
     assert torch.isfinite(tokens).all()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert (model.vertex_encoder is None) == (encoder == {"use_vertices": False})
+
+
+def test_a_stage_of_one_pool_refuses_several() -> None:
+    assert _only_pool(Namespace(stage="vision", pool=[Path("pairs")])) == Path("pairs")
+    with pytest.raises(InvalidRequestError, match="The stage vision takes one folder with --pool, not 2"):
+        _only_pool(Namespace(stage="vision", pool=[Path("pairs"), Path("clips")]))
 
 
 def test_a_trained_encoder_goes_on(tmp_path: Path) -> None:
