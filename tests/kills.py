@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fantasyid.cli.main import end_on_signals
 
 _STEPS = ("replace", "rename", "fsync", "mkdir", "rmdir", "unlink", "link", "close")
@@ -29,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def count_steps(run: Callable[[], Any], until: str | None = None, nth: int = 1) -> int:
     """How many steps a run has, or how many come before the nth call of one of `os`'s functions."""
     reader, writer = os.pipe()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         names: list[str] = []
         _watch(names.append)
@@ -47,7 +49,7 @@ def count_steps(run: Callable[[], Any], until: str | None = None, nth: int = 1) 
 
 def kill_at(step: int, number: int, run: Callable[[], Any]) -> None:
     """Run in another process that gets a signal before a step, with the command's own handling of signals."""
-    child = os.fork()
+    child = _fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         left = step
@@ -68,6 +70,14 @@ def kill_at(step: int, number: int, run: Callable[[], Any]) -> None:
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) in (0, 1)
+
+
+def _fork() -> int:
+    """As `os.fork`; the child computes on one thread, since it has none of its parent's to wait for."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+    return child
 
 
 def _watch(tell: Callable[[str], Any]) -> None:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from fantasyid.cli.progress import stage, told_steps
-from fantasyid.core.bounds import GUIDANCE_SCALE, IDENTITY_SCALE, SEED, check_number
+from fantasyid.core.bounds import GUIDANCE_SCALE, IDENTITY_SCALE, SEED, check_number, check_shares
 from fantasyid.core.errors import FantasyIDWarning, InvalidRequestError, TopologyMismatchError
 from fantasyid.core.input_files import check_input_file
 from fantasyid.geometry.edit_table import check_strengths
@@ -196,10 +196,7 @@ def generate(
     if guidance is not None:
         check_number("--guidance", guidance, GUIDANCE_SCALE)
     check_number("--identity-scale", identity_scale, IDENTITY_SCALE)
-    if not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
-        raise InvalidRequestError(
-            f"--guidance-interval is {guidance_interval}; it must be two rising shares of the steps within 0..1."
-        )
+    check_shares("--guidance-interval", guidance_interval)
     if photo is None and not no_identity:
         raise InvalidRequestError("There is no photo; give one, or --no-identity for a video of anybody.")
     if not prompt.strip():

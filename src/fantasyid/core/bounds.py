@@ -41,6 +41,21 @@ def check_number(name: str, value: Any, bounds: Bounds) -> None:
         raise InvalidRequestError(f"{name} is {value!r}; it must be a number from {bounds.low} to {bounds.high}.")
 
 
+def check_shares(name: str, interval: Any) -> None:
+    """Refuse what is not a share of the steps, from and to.
+
+    Args:
+        name: What the user calls it.
+        interval: What was given.
+
+    Raises:
+        InvalidRequestError: The message names the value.
+    """
+    is_pair = isinstance(interval, tuple | list) and len(interval) == 2
+    if not is_pair or not 0 <= interval[0] <= interval[1] <= 1:
+        raise InvalidRequestError(f"{name} is {interval}; it must be two rising shares of the steps within 0..1.")
+
+
 def check_integer(name: str, value: Any, bounds: Bounds) -> None:
     """Refuse what is no whole number within bounds.
 

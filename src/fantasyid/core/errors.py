@@ -1,6 +1,11 @@
 """Every error a user can meet: each names the value at fault and the remedy, in one sentence."""
 
 
+def short_reason(error: BaseException) -> str:
+    """The first line of a library's message, at most 200 characters, what is not ASCII escaped."""
+    return ascii(str(error).partition("\n")[0][:200])[1:-1]
+
+
 class FantasyIDError(Exception):
     """Base of all errors caused by input or set-up; the command line shows the message and exits with 2."""
 

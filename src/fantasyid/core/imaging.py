@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, UnidentifiedImageEr
 from torch import Tensor
 
 from fantasyid.core.errors import UnreadablePhotoError
+from fantasyid.core.input_files import no_such_file
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +91,10 @@ def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         UnreadablePhotoError: The file is missing, empty, damaged, too large, or not a picture.
     """
     path = Path(path)
-    if str(path).startswith(("http:/", "https:/")):
-        raise UnreadablePhotoError(f"{path} is an address and not a file; download the photo and give its path.")
     if path.is_dir():
         raise UnreadablePhotoError(f"{path} is a folder; name a photo file in it.")
     if not path.is_file():
-        raise UnreadablePhotoError(f"There is no file {path}; check the path of the photo.")
+        raise UnreadablePhotoError(no_such_file(path, "photo"))
     try:
         with path.open("rb") as file:
             return _read(file, str(path))

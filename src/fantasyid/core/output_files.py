@@ -25,6 +25,8 @@ _HIDDEN = ".fantasyid-{}.part"
 # In the hidden folder: files being made, the same once they count, files they replace, when that was, and the lock.
 _NEW, _READY, _OLD, _DECIDED, _LOCK = "new", "ready", "old", "decided", "lock"
 _ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# What a folder raises that another process removed in the middle of a step.
+_TIDIED_UP = (FileExistsError, FileNotFoundError)
 _FAULTS_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
@@ -73,6 +75,20 @@ def check_room(folder: Path, needed_bytes: int, what: str) -> None:
             f"{what} needs {_size(needed_bytes)} and {folder} has {_size(free)} free; "
             "make room or choose another folder."
         )
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Hard link, or copy where the file system has none or the disk is another; the content is the same.
+
+    Args:
+        source: A file, or a link to one.
+        target: A name that is free.
+    """
+    file = Path(source).resolve()
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 @contextmanager
@@ -155,16 +171,19 @@ def tidy_up(folder: Path) -> None:
         OSError: The folder cannot be written to.
     """
     for hidden in sorted(folder.glob(_HIDDEN.format("*"))):
-        if not hidden.is_dir() or hidden.is_symlink() or hidden.stat().st_uid != _user():
+        lock = FileLock(hidden / _LOCK, timeout=0)
+        try:
+            if not hidden.is_dir() or hidden.is_symlink() or hidden.stat().st_uid != _user():
+                continue
+            lock.acquire()
+        except (Timeout, *_TIDIED_UP):
             continue
         try:
-            with FileLock(hidden / _LOCK, timeout=0):
-                if (hidden / _READY).is_dir():
-                    with signals_wait():
-                        _move(hidden, folder)
-                shutil.rmtree(hidden, ignore_errors=True)
-        except Timeout:
-            continue
+            if (hidden / _READY).is_dir():
+                with signals_wait():
+                    _move(hidden, folder)
+        finally:
+            _leave(hidden, lock)
 
 
 @contextmanager
@@ -212,19 +231,45 @@ def _check_target(target: Path, overwrite: bool, inputs: Sequence[Path]) -> None
 @contextmanager
 def _hidden_folder(folder: Path) -> Iterator[Path]:
     """A new folder, locked as long as it is used, and removed then unless files that count wait in it."""
-    hidden = folder / _HIDDEN.format(token_hex(6))
-    lock = FileLock(hidden / _LOCK)
-    try:
+    with ExitStack() as stack:
         with signals_wait():
-            hidden.mkdir()
-            lock.acquire()
+            hidden, lock = _lock_new(folder)
+            stack.callback(_leave, hidden, lock)
         yield hidden
-    finally:
-        with signals_wait():
-            lock.release()
-            ready = hidden / _READY
-            if not (ready.is_dir() and any(ready.iterdir())):
-                shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _lock_new(folder: Path) -> tuple[Path, FileLock]:
+    """A new hidden folder and its lock; made again when another process tidied it up before it was locked."""
+    while True:
+        hidden = folder / _HIDDEN.format(token_hex(6))
+        hidden.mkdir()
+        lock = FileLock(hidden / _LOCK)
+        with suppress(*_TIDIED_UP):
+            lock.acquire()
+            return hidden, lock
+
+
+def _leave(hidden: Path, lock: FileLock) -> None:
+    """Unlock the folder, and remove it unless files that count wait in it.
+
+    It goes while it is locked, and its lock last: who waits for the lock finds it gone and begins anew. Where a locked
+    file cannot be removed (Windows), nobody else can remove it either.
+    """
+    ready, lock_file = hidden / _READY, hidden / _LOCK
+    with signals_wait(), ExitStack() as unlock:
+        unlock.callback(lock.release)
+        if ready.is_dir() and any(ready.iterdir()):
+            return
+        for part in (_NEW, _READY, _OLD):
+            shutil.rmtree(hidden / part, ignore_errors=True)
+        with suppress(OSError):
+            (hidden / _DECIDED).unlink(missing_ok=True)
+            try:
+                lock_file.unlink()
+            except PermissionError:
+                lock.release()
+                lock_file.unlink()
+            hidden.rmdir()
 
 
 def _keep_old(targets: Sequence[Path], hidden: Path) -> None:

@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from fantasyid.core.errors import CorruptWeightsError
+from fantasyid.core.errors import CorruptWeightsError, short_reason
 
 # SafetensorError for a damaged header, the others for what it says: types that this torch lacks, and odd shapes.
 _DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, OverflowError)
@@ -28,5 +28,4 @@ def load_safetensors(path: Path, remedy: str) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except _DAMAGED as error:
-        reason = ascii(str(error).partition("\n")[0][:200])[1:-1]
-        raise CorruptWeightsError(f"The weights {path} are damaged: {reason}. {remedy}") from error
+        raise CorruptWeightsError(f"The weights {path} are damaged: {short_reason(error)}. {remedy}") from error

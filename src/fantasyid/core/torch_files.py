@@ -18,7 +18,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 import torch
 
-from fantasyid.core.errors import CorruptWeightsError
+from fantasyid.core.errors import CorruptWeightsError, short_reason
 from fantasyid.core.pickle_machine import Makers, Name, PickleError, StandIn, Unfolding, read_pickle, read_set
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -62,8 +62,7 @@ def load_torch_file(path: Path, remedy: str = "download it again") -> dict[str, 
             is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
         content = _read_archive(path) if is_archive else _read_legacy(path)
     except _DAMAGED as error:
-        reason = ascii(str(error).partition("\n")[0][:200])[1:-1]
-        raise CorruptWeightsError(f"{path} is no readable PyTorch file ({reason}); {remedy}.") from error
+        raise CorruptWeightsError(f"{path} is no readable PyTorch file ({short_reason(error)}); {remedy}.") from error
     if not isinstance(content, dict):
         raise CorruptWeightsError(f"{path} holds a {type(content).__name__} and no weights by name; {remedy}.")
     return content

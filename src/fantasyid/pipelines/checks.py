@@ -18,6 +18,7 @@ from fantasyid.core.bounds import (
     Bounds,
     check_integer,
     check_number,
+    check_shares,
 )
 from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, TopologyMismatchError
 from fantasyid.geometry.head_check import check_heads
@@ -137,19 +138,6 @@ def check_output(output_type: str, tensor_inputs: Sequence[str]) -> None:
         )
 
 
-def check_interval(interval: Any) -> None:
-    """Refuse what is not a share of the steps, from and to.
-
-    Raises:
-        InvalidRequestError: It is not.
-    """
-    is_pair = isinstance(interval, tuple | list) and len(interval) == 2
-    if not is_pair or not 0 <= interval[0] <= interval[1] <= 1:
-        raise InvalidRequestError(
-            f"guidance_interval is {interval}; it must be two rising shares of the steps within 0..1."
-        )
-
-
 def check_size(
     config: Mapping[str, Any], vae: AutoencoderKLCogVideoX, factor: int, num_frames: Any, height: Any, width: Any
 ) -> None:
@@ -191,6 +179,7 @@ def check_numbers(
     steps: Any,
     scheduler: Scheduler,
     guidance_scale: Any,
+    guidance_interval: Any,
     identity_scale: Any,
     num_videos_per_prompt: Any,
 ) -> None:
@@ -201,6 +190,7 @@ def check_numbers(
     """
     check_integer("num_inference_steps", steps, Bounds(1, scheduler.config.num_train_timesteps))
     check_number("guidance_scale", guidance_scale, GUIDANCE_SCALE)
+    check_shares("guidance_interval", guidance_interval)
     check_number("identity_scale", identity_scale, IDENTITY_SCALE)
     check_integer("num_videos_per_prompt", num_videos_per_prompt, VIDEOS_PER_PROMPT)
 

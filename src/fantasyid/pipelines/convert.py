@@ -5,7 +5,6 @@ Layout of theirs, as their README downloads it: `transformer_ema` or `transforme
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
 from fantasyid.core.json_files import read_json, refuse_lfs_pointer
 from fantasyid.core.network_folder import check_finite
-from fantasyid.core.output_files import check_outputs, write_together
+from fantasyid.core.output_files import check_outputs, check_room, link_or_copy, write_together
 from fantasyid.core.safetensors_files import load_safetensors
 from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.spirals import released_spiral_indices
@@ -205,7 +204,7 @@ def _convert(source: Path, transformer: Path, mesh: Path, folder: Path) -> Conve
         face_vision.save_pretrained(folder / "face_vision")
         progress.update()
         for name in _TAKEN_OVER:
-            shutil.copytree(source / name, folder / name, copy_function=_link_or_copy)
+            shutil.copytree(source / name, folder / name, copy_function=link_or_copy)
         progress.update()
         _write_configs(source, folder)
         manifest = write_manifest(folder, networks.ignored_config)
@@ -269,12 +268,7 @@ def _check_space(source: Path, transformer: Path, parent: Path) -> None:
     if source.stat().st_dev != parent.stat().st_dev:
         written += [source / "text_encoder", source / "vae"]
     needed = sum(file.stat().st_size for folder in written for file in folder.iterdir() if file.is_file())
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise InvalidRequestError(
-            f"The conversion needs {needed / 1e9:.1f} GB and {parent} has {free / 1e9:.1f} GB free; "
-            "make room or choose another folder."
-        )
+    check_room(parent, needed, "The conversion")
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
@@ -299,15 +293,6 @@ def _pooling(matrix: csr_matrix) -> tuple[Tensor, Tensor]:
     indices, weights = np.zeros((len(counts), 3), np.int64), np.zeros((len(counts), 3), np.float32)
     indices[rows, columns], weights[rows, columns] = matrix.indices, matrix.data
     return torch.from_numpy(indices), torch.from_numpy(weights)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Hard link, or copy where the file system has none or the disk is another; the content is the same."""
-    file = Path(source).resolve()
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
 
 
 def _write_configs(source: Path, folder: Path) -> None:

@@ -325,8 +325,9 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
         prompts = checks.check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, config)
         checks.check_output(output_type, tensor_inputs)
-        checks.check_numbers(steps, self.scheduler, guidance_scale, identity_scale, num_videos_per_prompt)
-        checks.check_interval(guidance_interval)
+        checks.check_numbers(
+            steps, self.scheduler, guidance_scale, guidance_interval, identity_scale, num_videos_per_prompt
+        )
         checks.check_size(config, self.vae, factor, num_frames, height, width)
         videos = prompts * num_videos_per_prompt
         checks.check_generator(generator, videos)
@@ -335,8 +336,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
             checks.check_one_source(image, identity_inputs)
         latent_frames = (num_frames - 1) // self.vae_scale_factor_temporal + 1
         padding = padding_frames(config, latent_frames)
-        channels = self.vae.config.latent_channels
-        shape = (videos, padding + latent_frames, channels, height // factor, width // factor)
+        shape = (videos, padding + latent_frames, self.vae.config.latent_channels, height // factor, width // factor)
         if latents is not None:
             checks.check_latents(latents, shape)
             checks.check_given("latents", latents)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.output_files import link_or_copy
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.parallel import agreed, average_gradients, equalise, num_processes, rank
 from fantasyid.training.random_states import RandomStates
@@ -145,7 +145,7 @@ class Trainer:
         torch.save(state, partial)
         if self.checkpoint.exists():
             self.previous.unlink(missing_ok=True)
-            os.link(self.checkpoint, self.previous)
+            link_or_copy(self.checkpoint, self.previous)
         partial.replace(self.checkpoint)
 
     def _resume(self) -> None:

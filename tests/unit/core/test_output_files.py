@@ -3,13 +3,14 @@
 import errno
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from fantasyid.core.errors import InvalidRequestError, UnwritableOutputError
-from fantasyid.core.output_files import check_outputs, check_room, tidy_up, write_together
+from fantasyid.core.output_files import check_outputs, check_room, tidy_up, write_file, write_together
 from tests.kills import contents, count_steps, kill_at
 
 NAMES = ("a.json", "b.jpg", "c.mp4")
@@ -179,6 +180,18 @@ def test_what_changed_after_a_kill_is_not_replaced_by_what_waited(tmp_path: Path
     (tmp_path / "c.mp4").rename(tmp_path / "kept.mp4")
     tidy_up(tmp_path)
     assert contents(tmp_path) == {**whole(b"new"), "kept.mp4": b"mine"}
+
+
+def write_many(folder: Path, run: int) -> None:
+    for number in range(20):
+        write_file(folder / f"{run}-{number}.txt", b"content")
+
+
+def test_many_writers_of_one_folder_do_not_meet(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_many, [tmp_path] * 4, range(4)))
+    assert len(contents(tmp_path)) == 80
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_links_and_other_peoples_folders_are_not_followed(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.pipelines.convert import MESH_FILE, convert_release
-from tests.tiny_release import write_release
 
 EVA = "face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt"
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
@@ -24,16 +23,6 @@ JSON_FILES = (
     "tokenizer/tokenizer_config.json",
     "tokenizer/tokenizer.json",
 )
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_release(tmp_path_factory.mktemp("pristine") / "release")
-
-
-@pytest.fixture
-def release(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "release"))
 
 
 @pytest.fixture

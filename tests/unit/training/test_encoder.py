@@ -18,14 +18,6 @@ PEOPLE, BATCH = 8, 6
 
 
 @pytest.fixture(scope="module")
-def head() -> HeadModel:
-    """The first 60 vertices of the head, as many as the tiny identity encoder takes."""
-    full = HeadModel.load()
-    bases = {name: getattr(full, name)[:, :60] for name in ("identity_basis", "expression_basis")}
-    return replace(full, mean=full.mean[:60], **bases)
-
-
-@pytest.fixture(scope="module")
 def pool(head: HeadModel) -> ClipPool:
     """Eight people, each a pattern of its own that all of their pictures show."""
     patterns = nn.functional.interpolate(noise(PEOPLE, 3, 4, 4).sigmoid(), size=(96, 96), mode="bilinear")

@@ -22,26 +22,6 @@ CLIPS, BATCH = 5, 64
 NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop_all": 0.0}
 
 
-@pytest.fixture(scope="module")
-def head() -> HeadModel:
-    """The first 60 vertices of the head, as many as the tiny identity encoder takes."""
-    full = HeadModel.load()
-    bases = {name: getattr(full, name)[:, :60] for name in ("identity_basis", "expression_basis")}
-    return replace(full, mean=full.mean[:60], **bases)
-
-
-@pytest.fixture(scope="module")
-def pool(head: HeadModel) -> LatentPool:
-    return LatentPool(
-        clips=noise(CLIPS, 3, 4, 6, 4, seed=1).half(),
-        reference=noise(CLIPS, 1, 4, 6, 4, seed=3).half(),
-        face_tokens=noise(CLIPS, 4, 4, 32, seed=4).half(),
-        identity=noise(CLIPS, len(head.identity_basis), seed=5).half(),
-        text=noise(CLIPS, 6, 20, seed=6).half(),
-        null_text=noise(1, 6, 20, seed=7).half(),
-    )
-
-
 def objective(pool: LatentPool, head: HeadModel, **changes: Any) -> VideoObjective:
     fields = {"batch_size": BATCH, **changes}
     return VideoObjective([pool], CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)

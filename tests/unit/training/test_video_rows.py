@@ -1,6 +1,5 @@
 """What the video model is told of a row is that row's: clip, reference, text, face tokens and head shape."""
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,30 +10,10 @@ from torch import Tensor
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
-from tests.tiny import BASE_CONFIG, noise, tiny_identity_encoder, tiny_transformer
+from tests.tiny import BASE_CONFIG, tiny_identity_encoder, tiny_transformer
 
 ROWS, BATCH, CHANNELS = 5, 64, BASE_CONFIG["out_channels"]
 NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop_all": 0.0}
-
-
-@pytest.fixture(scope="module")
-def head() -> HeadModel:
-    """The first 60 vertices of the head, as many as the tiny identity encoder takes."""
-    full = HeadModel.load()
-    bases = {name: getattr(full, name)[:, :60] for name in ("identity_basis", "expression_basis")}
-    return replace(full, mean=full.mean[:60], **bases)
-
-
-@pytest.fixture(scope="module")
-def pool(head: HeadModel) -> LatentPool:
-    return LatentPool(
-        clips=noise(ROWS, 3, CHANNELS, 6, 4, seed=1).half(),
-        reference=noise(ROWS, 1, CHANNELS, 6, 4, seed=3).half(),
-        face_tokens=noise(ROWS, 4, 4, 32, seed=4).half(),
-        identity=noise(ROWS, len(head.identity_basis), seed=5).half(),
-        text=noise(ROWS, 6, 20, seed=6).half(),
-        null_text=noise(1, 6, 20, seed=7).half(),
-    )
 
 
 class Told:
