@@ -32,7 +32,7 @@ from skimage import data
 from fantasyid.core.mark_search import LOOKS, THRESHOLDS, Place, search_mark
 from fantasyid.core.provenance import add_mark, mean_luma
 from fantasyid.core.video import read_video, write_video
-from fantasyid.evaluation.faceless import NUM_PICTURES, faceless_pictures
+from fantasyid.evaluation.reader.faceless import NUM_PICTURES, faceless_pictures
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.pictures import part_colours, turntable
 

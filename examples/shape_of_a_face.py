@@ -6,10 +6,10 @@ python examples/shape_of_a_face.py photo.jpg head.obj
 import argparse
 from pathlib import Path
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.output_files import check_outputs, write_together
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
 
 def main() -> None:

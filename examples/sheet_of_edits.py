@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.output_files import check_outputs, write_together
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.edit_table import EDIT_NAMES
 from fantasyid.geometry.edits import HeadEditor
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.pictures import part_colours, turntable
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
 
 def main() -> None:

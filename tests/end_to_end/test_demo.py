@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER
 from fantasyid.cli.main import app
 from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.builtin import MINI_FOLDER
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "A woman smiles and turns the head to the left, in front of a plain blue background."

@@ -17,10 +17,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
+from fantasyid.checkpoints.builtin import save_builtin
 from fantasyid.cli import diagnosis
 from fantasyid.cli.diagnosis import EXTRAS, MODULES, PURPOSES, Diagnosis, Finding, diagnose
 from fantasyid.cli.main import app
-from fantasyid.pipelines.builtin import save_builtin
 from tests.tiny_pipeline import tiny_pipeline
 
 ROOT = Path(__file__).parents[2]

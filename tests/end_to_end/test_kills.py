@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fantasyid.checkpoints.released.convert import MANIFEST, convert_release
 from fantasyid.cli.main import app
 from fantasyid.core.mesh_files import write_mesh
 from fantasyid.core.output_files import tidy_up
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.convert import MANIFEST, convert_release
 from tests.kills import contents, count_steps, kill_at
 from tests.tiny_release import write_release
 

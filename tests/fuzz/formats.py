@@ -104,7 +104,7 @@ def _hierarchy_pickles() -> list[bytes]:
 
 
 def _read_hierarchy(path: Path) -> object:
-    """As `pipelines.convert.released_hierarchy`, whose imports would take most of the time and memory measured here."""
+    """As `released.convert.released_hierarchy`, whose imports would take most of the time and memory measured."""
     transform = load_transform_pickle(path)
     try:
         return [

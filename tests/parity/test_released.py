@@ -13,16 +13,16 @@ from diffusers import CogVideoXTransformer3DModel
 from PIL import Image
 from torch import Tensor
 
+from fantasyid.checkpoints.released.convert import convert_release, released_hierarchy
+from fantasyid.checkpoints.released.weights import ReleasedNetworks, build_released
 from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.core.imaging import to_tensor
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 from fantasyid.geometry.transform_pickle import load_transform_pickle
-from fantasyid.models.attention_kernels import use_attention
 from fantasyid.models.eva_vision import EvaVisionModel
-from fantasyid.pipelines.convert import convert_release, released_hierarchy
+from fantasyid.models.kernels.attention_kernels import use_attention
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from fantasyid.pipelines.released_weights import ReleasedNetworks, build_released
 from tests.tiny_release import (
     GOLDEN,
     LEVELS,

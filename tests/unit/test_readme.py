@@ -10,12 +10,12 @@ from PIL import Image
 from skimage.data import astronaut
 from typer.main import get_command
 
+from fantasyid.checkpoints.builtin import load_builtin
 from fantasyid.cli.main import app
 from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.programs import PROGRAMS
-from fantasyid.pipelines.builtin import load_builtin
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -257,8 +257,8 @@ def _weights(absent: set[str], folder: Path | None = None) -> list[Finding]:
     needed: tuple[Purpose, ...] = ("mini",)
 
     def look() -> list[Finding]:
+        from fantasyid.checkpoints.builtin import MINI_FOLDER, verify_builtin
         from fantasyid.core.errors import FantasyIDError
-        from fantasyid.pipelines.builtin import MINI_FOLDER, verify_builtin
 
         try:
             manifests = verify_builtin(folder or MINI_FOLDER)
@@ -304,11 +304,11 @@ def _full_size(absent: set[str]) -> list[Finding]:
 
 def _for_release() -> Iterator[tuple[Any, ...]]:
     """What the released checkpoint needs: name, detail, and the functions that raise where it is not here."""
+    from fantasyid.checkpoints.full_size import RELEASE_PARTS
+    from fantasyid.checkpoints.released.convert import MESH_SIZE_MB, find_released_mesh
     from fantasyid.face.reconstruct_deca import DecaFiles
     from fantasyid.geometry import flame
     from fantasyid.models import deca_encoder
-    from fantasyid.pipelines.convert import MESH_SIZE_MB, find_released_mesh
-    from fantasyid.pipelines.full_size import RELEASE_PARTS
 
     for part in RELEASE_PARTS:
         yield part.name, f"{part.size_gb:.1f} GB, {part.licence}", part.find
@@ -322,8 +322,8 @@ def _for_release() -> Iterator[tuple[Any, ...]]:
 
 def _for_others() -> Iterator[tuple[Any, ...]]:
     """What else can be used at full size, as `_for_release`."""
+    from fantasyid.checkpoints.full_size import PARTS
     from fantasyid.face.insightface import MODEL_LICENCE, PACKS, model_file
-    from fantasyid.pipelines.full_size import PARTS
 
     for part in PARTS:
         yield part.name, f"{part.size_gb:.1f} GB, {part.licence}; for {part.needed_for}", part.find
@@ -354,7 +354,7 @@ def _devices(absent: set[str]) -> list[Finding]:
     def look() -> list[Finding]:
         import torch
 
-        from fantasyid.models.attention_kernels import available_attention
+        from fantasyid.models.kernels.attention_kernels import available_attention
 
         names = {"cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"}
         largest = 0.0

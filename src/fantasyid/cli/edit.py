@@ -99,9 +99,9 @@ def _read_source(source: Path, face: int | None, backend: FaceBackend, console: 
         raise InvalidRequestError(NO_EDITS_OF_FLAME)
 
     with stage(console, "Reading the photo"):
+        from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
         from fantasyid.face.reader import FaceReader
         from fantasyid.face.registry import reader_backends
-        from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
         reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend.value))
         reading = reader.read(source, face)

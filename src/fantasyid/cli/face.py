@@ -108,6 +108,7 @@ def inspect(
     with stage(console, "Starting"):
         from PIL import Image
 
+        from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
         from fantasyid.core.imaging import read_photo
         from fantasyid.core.mesh_files import write_mesh
         from fantasyid.face.drawing import DrawableHead
@@ -115,7 +116,6 @@ def inspect(
         from fantasyid.face.reconstruct_deca import DecaFiles
         from fantasyid.face.registry import reader_backends
         from fantasyid.geometry.flame import DEFAULT_FOLDER, FlameModel
-        from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
         pixels = read_photo(photo)
         photo_sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()

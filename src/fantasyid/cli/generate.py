@@ -57,7 +57,7 @@ class Plan(StrEnum):
 
 
 class Attention(StrEnum):
-    """Attention kernels; `models.attention_kernels.AttentionKernel` and auto."""
+    """Attention kernels; `models.kernels.attention_kernels.AttentionKernel` and auto."""
 
     auto = "auto"
     flash3 = "flash3"
@@ -202,7 +202,7 @@ def generate(
     if not prompt.strip():
         raise InvalidRequestError("The prompt is empty; say what happens, such as --prompt 'a person smiles'.")
 
-    from fantasyid.pipelines.output_paths import GenerationPaths
+    from fantasyid.generation.output_paths import GenerationPaths
 
     paths = GenerationPaths.beside(out)
     paths.check(overwrite=overwrite, inputs=inputs)
@@ -219,10 +219,10 @@ def generate(
         head_sha256 = None if vertices is None else _sha256(vertices)
 
         from fantasyid.conditioning.identity import read_identity
+        from fantasyid.generation.output import GenerationRecord, SoftwareVersions, save_generation
         from fantasyid.pipelines.acceleration import Acceleration, accelerate
         from fantasyid.pipelines.fantasyid import FantasyIDPipeline
         from fantasyid.pipelines.memory import apply_plan
-        from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, save_generation
         from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, launch, process_count, process_rank
 
     wanted = Acceleration(
@@ -355,9 +355,9 @@ def _reader(pipeline: "FantasyIDPipeline", backend: FaceBackend | None, deca_fol
     if backend is None:
         return pipeline.face_reader
 
+    from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
     from fantasyid.face.reader import FaceReader
     from fantasyid.face.registry import reader_backends
-    from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
     model = pipeline.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")
     keep = pipeline.config.keep_expression_and_pose

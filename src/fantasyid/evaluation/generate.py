@@ -21,10 +21,10 @@ from diffusers import AutoencoderKLCogVideoX
 from einops import rearrange
 from tqdm import tqdm
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, builtin_preparation, load_builtin, load_component
 from fantasyid.conditioning.identity import IdentityInputs, read_identity
 from fantasyid.conditioning.latents import decode_video
 from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, read_people, save_frames
-from fantasyid.pipelines.builtin import MINI_FOLDER, builtin_preparation, load_builtin, load_component
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 _TENSORS = ("reference_image", "face_crop", "vertices")

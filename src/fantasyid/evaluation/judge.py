@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.imaging import read_photo
 from fantasyid.core.output_files import write_file, write_together
@@ -30,7 +31,6 @@ from fantasyid.evaluation.protocol import (
 )
 from fantasyid.evaluation.report import EvaluationReport, VideoJudgement, build_report, to_markdown
 from fantasyid.face.landmarks import LandmarkReader
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.core.npz_files import read_npz
 from fantasyid.core.output_files import write_together
-from fantasyid.geometry.simplify import simplify
+from fantasyid.geometry.build.simplify import simplify
 from fantasyid.geometry.spirals import spiral_indices
 from fantasyid.geometry.topology import IntArray, MeshTopology
 
@@ -80,7 +80,7 @@ class MeshHierarchy:
         if not path.is_file():
             raise MissingWeightsError(
                 f"The mesh hierarchy {path} is missing; reinstall fantasyid or build it with: "
-                "python -m fantasyid.geometry.build_head_model --out head_model.npz"
+                "python -m fantasyid.geometry.build.head --out head_model.npz"
             )
         try:
             arrays = read_npz(path)

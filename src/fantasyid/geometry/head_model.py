@@ -2,7 +2,7 @@
 
 Head space: cm, x right of the picture, y up, z to the viewer, origin midway between the mean head's eyes.
 Left and right are the SUBJECT's: `eye_left` and `mouthSmileLeft` lie at x > 0, on the right of the picture.
-Built by `fantasyid.geometry.build_head_model` from CC0 data; its parts: skin of head and neck down to the collar, both
+Built by `fantasyid.geometry.build.head` from CC0 data; its parts: skin of head and neck down to the collar, both
 eyes, both rows of teeth, tongue.
 """
 
@@ -210,7 +210,7 @@ def _read(path: Path) -> _Arrays:
     if not path.is_file():
         raise MissingWeightsError(
             f"The head model {path} is missing; reinstall fantasyid or build it with: "
-            f"python -m fantasyid.geometry.build_head_model --out {path}"
+            f"python -m fantasyid.geometry.build.head --out {path}"
         )
     try:
         arrays: _Arrays = read_npz(path)

@@ -24,7 +24,7 @@ class JointAttnProcessor:
     _attention_backend: AttentionBackendName | None = None
     _parallel_config: Any = None
     norm_rotary: Callable[[Tensor, Tensor, Tensor, float, Tensor, Tensor, int], Tensor] | None = None
-    """What normalises and rotates queries and keys in one kernel, such as `models.norm_rotary`."""
+    """What normalises and rotates queries and keys in one kernel, such as `models.kernels.norm_rotary`."""
 
     def __call__(
         self,

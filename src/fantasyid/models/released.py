@@ -1,7 +1,7 @@
 """The identity encoder of the authors' released checkpoint, which is another network than the paper's.
 
 Only what reaches the output is here; docs/released-checkpoint.md lists what does not. Names of weights are ours, and
-`pipelines/convert.py` has the table of theirs.
+`checkpoints/released/convert.py` has the table of theirs.
 """
 
 import math

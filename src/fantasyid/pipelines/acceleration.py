@@ -14,9 +14,9 @@ from torch import nn
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.optional import require
-from fantasyid.models.attention_kernels import AttentionKernel, use_attention
-from fantasyid.models.fp8 import Fp8Linear, gelu_quantize_rows, multiplies_fp8
-from fantasyid.models.linear_gelu import LinearGelu
+from fantasyid.models.kernels.attention_kernels import AttentionKernel, use_attention
+from fantasyid.models.kernels.fp8 import Fp8Linear, gelu_quantize_rows, multiplies_fp8
+from fantasyid.models.kernels.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDBlock, FantasyIDTransformer3DModel
 
 CacheKind = Literal["first-block", "taylor"]
@@ -126,8 +126,8 @@ def use_gpu_kernels(transformer: FantasyIDTransformer3DModel) -> None:
         MissingBackendError: Triton is not installed.
     """
     purpose = "run compiled blocks on a GPU"
-    norm_rotary = require("fantasyid.models.norm_rotary", "gpu", purpose).norm_rotary
-    gelu_quantize = require("fantasyid.models.gelu_quantize", "gpu", purpose).gelu_quantize
+    norm_rotary = require("fantasyid.models.kernels.norm_rotary", "gpu", purpose).norm_rotary
+    gelu_quantize = require("fantasyid.models.kernels.gelu_quantize", "gpu", purpose).gelu_quantize
     for module in transformer.modules():
         if isinstance(module, Attention):
             module.processor.norm_rotary = norm_rotary

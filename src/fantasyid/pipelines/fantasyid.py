@@ -11,6 +11,10 @@ from diffusers.video_processor import VideoProcessor
 from einops import rearrange, repeat
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from fantasyid.checkpoints.builtin import load_builtin
+from fantasyid.checkpoints.folders import load_folder
+from fantasyid.checkpoints.hub import LoadingRequest, download_model
+from fantasyid.checkpoints.released.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
 from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
 from fantasyid.core.errors import InvalidRequestError
@@ -24,14 +28,10 @@ from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.pipelines import checks, sampling
-from fantasyid.pipelines.builtin import load_builtin
 from fantasyid.pipelines.callbacks import StepCallback, after_each_step
 from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
-from fantasyid.pipelines.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
-from fantasyid.pipelines.loading import LoadingRequest, download_model
 from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
 from fantasyid.pipelines.memory_options import MemoryOptionsPipeline
-from fantasyid.pipelines.model_folder import load_folder
 from fantasyid.pipelines.parallel import DeviceGroup
 from fantasyid.pipelines.pipeline_output import FantasyIDPipelineOutput
 from fantasyid.pipelines.readers import face_reader_of

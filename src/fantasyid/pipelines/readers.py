@@ -1,12 +1,12 @@
 """Which face reader goes with a model's networks."""
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import MissingWeightsError
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.reconstruct_deca import DecaReconstructor
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.released import ReleasedIdentityEncoder
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
 
 def face_reader_of(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, save_builtin
 from fantasyid.conditioning.text import load_text_encoder
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, save_builtin
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.training.video import SCHEDULER
 

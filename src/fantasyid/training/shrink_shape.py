@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
-from fantasyid.evaluation.portraits import read_portraits
-from fantasyid.evaluation.shape_measures import scatter_within
-from fantasyid.evaluation.shape_steps import read_identities
+from fantasyid.evaluation.reader.measures import scatter_within
+from fantasyid.evaluation.reader.portraits import read_portraits
+from fantasyid.evaluation.reader.steps import read_identities
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.reconstruct_builtin import Mirror
 from fantasyid.geometry.head_model import HeadModel

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from skimage.data import chelsea
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import (
     ExtremeProfileError,
     FaceChoiceError,
@@ -21,7 +22,6 @@ from fantasyid.core.errors import (
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import DetectedFace, FaceReading, HeadPose, ReconstructedHead
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from tests.unit.face.faces import PORTRAIT_BOX, average_face_model, head_landmarks, portrait, resized
 
 

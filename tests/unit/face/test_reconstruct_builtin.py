@@ -7,13 +7,13 @@ import pytest
 import torch
 from skimage.data import astronaut
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.face.reconstruct_builtin import BuiltinReconstructor
 from fantasyid.face.types import ReconstructedHead
 from fantasyid.geometry.fitting import placement_error_cm
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import project, rotation_matrix
 from fantasyid.models.face_reader import FaceReaderModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from tests.unit.face.faces import average_face_model, head_landmarks
 
 SIDE = 512

@@ -5,15 +5,15 @@ import pytest
 import torch
 from skimage.data import astronaut
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.imaging import to_tensor
-from fantasyid.evaluation.shape_measures import coefficients
+from fantasyid.evaluation.reader.measures import coefficients
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.pose import estimate_poses
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import DetectedFace
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from tests.unit.face.faces import resized
 
 # MediaPipe 0.10.14 on the same photo, pixels: eye corners, nose tip, mouth corners, forehead, chin, irises.

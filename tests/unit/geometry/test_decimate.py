@@ -3,9 +3,9 @@ import pytest
 from scipy.spatial import ConvexHull, Delaunay, cKDTree
 
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.geometry.build.simplify import simplify
 from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
 from fantasyid.geometry.head_model import PART_NAMES
-from fantasyid.geometry.simplify import simplify
 from fantasyid.geometry.spirals import spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 

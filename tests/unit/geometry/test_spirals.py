@@ -77,7 +77,7 @@ def test_length_below_one_is_refused(octahedron):
 def test_packaged_spirals_do_not_depend_on_the_hash_seed():
     code = (
         "from fantasyid.geometry.decimate import MeshHierarchy as M\n"
-        "from fantasyid.geometry.simplify import simplify\n"
+        "from fantasyid.geometry.build.simplify import simplify\n"
         "from fantasyid.geometry.spirals import spiral_indices\n"
         "import numpy as np\n"
         "top = M.load().topologies[2]\n"

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
 from fantasyid.core.errors import CorruptWeightsError
-from fantasyid.geometry.simplify import simplify
+from fantasyid.geometry.build.simplify import simplify
 from fantasyid.geometry.topology import MeshTopology
 from fantasyid.geometry.transform_pickle import load_transform_pickle
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from diffusers.models.activations import GELU
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.models.attention_kernels import available_attention, use_attention
-from fantasyid.models.fp8 import Fp8Linear, multiplies_fp8, quantize_rows
-from fantasyid.models.linear_gelu import LinearGelu
+from fantasyid.models.kernels.attention_kernels import available_attention, use_attention
+from fantasyid.models.kernels.fp8 import Fp8Linear, multiplies_fp8, quantize_rows
+from fantasyid.models.kernels.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.acceleration import Acceleration, accelerate, compile_blocks, quantize_linears
 from tests.tiny import noise, open_injection, seeded, tiny_base, tiny_transformer, tiny_transformer_inputs

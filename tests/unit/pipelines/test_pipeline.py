@@ -12,6 +12,7 @@ import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXImageToVideoPipeline, DDIMScheduler
 from PIL import Image
 
+from fantasyid.checkpoints.builtin import COMPONENTS, load_builtin, save_builtin
 from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.core.checkpoint import verify_packed
 from fantasyid.core.errors import (
@@ -21,7 +22,6 @@ from fantasyid.core.errors import (
     NoFaceError,
     TopologyMismatchError,
 )
-from fantasyid.pipelines.builtin import COMPONENTS, load_builtin, save_builtin
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.tiny import noise, tiny_base
 from tests.tiny_pipeline import SCHEDULER_CONFIG, tiny_person, tiny_pipeline, tiny_pipeline_transformer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fantasyid.pipelines.builtin import load_builtin
+from fantasyid.checkpoints.builtin import load_builtin
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.training.pack import main
 from tests.tiny_pipeline import tiny_pipeline

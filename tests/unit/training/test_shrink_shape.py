@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.evaluation.shape_measures import coefficients
+from fantasyid.evaluation.reader.measures import coefficients
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.reconstruct_builtin import Mirror
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from fantasyid.training.shrink_shape import Shrinkage, main
 from tests.unit.face.faces import portrait
 

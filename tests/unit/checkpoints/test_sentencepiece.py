@@ -7,7 +7,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import T5Tokenizer
 
-from fantasyid.pipelines.model_folder import load_component_folder
+from fantasyid.checkpoints.folders import load_component_folder
 
 
 def test_a_tokenizer_of_sentencepiece_alone_is_read(tmp_path: Path) -> None:

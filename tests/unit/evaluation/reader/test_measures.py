@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.evaluation.shape_measures import (
+from fantasyid.evaluation.reader.measures import (
     Pairs,
     ShapeSignature,
     area_under_curve,

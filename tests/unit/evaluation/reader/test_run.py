@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.repose.prepare import _save
-from fantasyid.evaluation.portraits import read_portraits
-from fantasyid.evaluation.shape import main
-from fantasyid.evaluation.shape_measures import ShapeSignature, face_vertices, shape_distance
-from fantasyid.evaluation.shape_renders import YAWS_DEG, KnownRenders, make_renders
-from fantasyid.evaluation.shape_steps import (
+from fantasyid.evaluation.reader.measures import ShapeSignature, face_vertices, shape_distance
+from fantasyid.evaluation.reader.portraits import read_portraits
+from fantasyid.evaluation.reader.renders import YAWS_DEG, KnownRenders, make_renders
+from fantasyid.evaluation.reader.run import main
+from fantasyid.evaluation.reader.steps import (
     MEASURES,
     ShapeReport,
     calibrate,
@@ -25,7 +26,6 @@ from fantasyid.evaluation.shape_steps import (
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 from tests.unit.data.conftest import _photo
 from tests.unit.face.faces import portrait
 

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from fantasyid.checkpoints.released import convert
+from fantasyid.checkpoints.released.convert import MANIFEST, MESH_FILE, RELEASE_NAME, convert_release
+from fantasyid.checkpoints.released.weights import INERT_WEIGHTS
 from fantasyid.cli.main import app
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.released import ReleasedIdentityEncoder
-from fantasyid.pipelines import convert
-from fantasyid.pipelines.convert import MANIFEST, MESH_FILE, RELEASE_NAME, convert_release
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from fantasyid.pipelines.released_weights import INERT_WEIGHTS
 from tests.tiny_release import TRANSFORMER_CONFIG
 
 Change = Callable[[dict[str, Any]], object]

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fantasyid.checkpoints.folders import CLASSES
 from fantasyid.core.errors import CorruptWeightsError, FantasyIDError, InvalidRequestError, MissingWeightsError
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from fantasyid.pipelines.model_folder import CLASSES
 from tests.tiny_pipeline import tiny_pipeline
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
@@ -54,7 +54,7 @@ def change_weights(folder: Path, name: str, change: Callable[[dict[str, torch.Te
 
 HOSTILE_INDICES = {
     "library": {"transformer": ["hostile", "FantasyIDTransformer3DModel"]},
-    "submodule of ours": {"transformer": ["fantasyid.pipelines.convert", "FantasyIDTransformer3DModel"]},
+    "submodule of ours": {"transformer": ["fantasyid.checkpoints.released.convert", "FantasyIDTransformer3DModel"]},
     "standard library": {"scheduler": ["subprocess", "Popen"]},
     "file in the folder": {"vae": ["hostile_vae", "AutoencoderKLCogVideoX"]},
     "another class": {"text_encoder": ["transformers", "AutoModel"]},

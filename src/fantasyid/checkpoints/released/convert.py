@@ -18,6 +18,10 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from tqdm import tqdm
 
+from fantasyid.checkpoints.folders import CLASSES, check_vocabulary, load_component_folder
+from fantasyid.checkpoints.full_size import load_eva_clip, missing_weights
+from fantasyid.checkpoints.released.manifest import MANIFEST, ConversionManifest, check_conversion, write_manifest
+from fantasyid.checkpoints.released.weights import build_released
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError, MissingWeightsError
 from fantasyid.core.json_files import read_json, refuse_lfs_pointer
 from fantasyid.core.network_folder import check_finite
@@ -27,10 +31,6 @@ from fantasyid.core.torch_files import load_torch_file
 from fantasyid.geometry.spirals import released_spiral_indices
 from fantasyid.geometry.topology import MeshTopology
 from fantasyid.geometry.transform_pickle import TransformPickle, load_transform_pickle
-from fantasyid.pipelines.conversion_manifest import MANIFEST, ConversionManifest, check_conversion, write_manifest
-from fantasyid.pipelines.full_size import load_eva_clip, missing_weights
-from fantasyid.pipelines.model_folder import CLASSES, check_vocabulary, load_component_folder
-from fantasyid.pipelines.released_weights import build_released
 
 RELEASE_NAME = "acvlab/FantasyID"
 RELEASE_REMEDY = (

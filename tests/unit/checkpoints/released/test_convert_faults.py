@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fantasyid.checkpoints.released.convert import MESH_FILE, convert_release
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
-from fantasyid.pipelines.convert import MESH_FILE, convert_release
 
 EVA = "face_encoder/EVA02_CLIP_L_336_psz14_s6B.pt"
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"

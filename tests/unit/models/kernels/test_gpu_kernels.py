@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 
-from fantasyid.models.attention_kernels import available_attention, use_attention
-from fantasyid.models.fp8 import gelu_quantize_rows
-from fantasyid.models.linear_gelu import linear_gelu
+from fantasyid.models.kernels.attention_kernels import available_attention, use_attention
+from fantasyid.models.kernels.fp8 import gelu_quantize_rows
+from fantasyid.models.kernels.linear_gelu import linear_gelu
 from fantasyid.pipelines.acceleration import compile_blocks, quantize_linears, use_gpu_kernels
 from tests.tiny import noise, open_injection, tiny_transformer, tiny_transformer_inputs
 
@@ -22,7 +22,7 @@ def relative_error(x: torch.Tensor, reference: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("heads", [2, 48])
 def test_norm_rotary_equals_its_two_steps(heads) -> None:
-    from fantasyid.models.norm_rotary import norm_rotary
+    from fantasyid.models.kernels.norm_rotary import norm_rotary
 
     fused = noise(2, TEXT + 20, 3 * heads * 64).cuda().bfloat16()
     x = fused.chunk(3, dim=-1)[1].unflatten(-1, (heads, 64))
@@ -53,7 +53,7 @@ def test_linear_gelu_equals_its_two_steps(widths) -> None:
 @pytest.mark.parametrize("width", [64, 72, 448, 12288])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_gelu_quantize_equals_its_two_steps(width, dtype) -> None:
-    from fantasyid.models.gelu_quantize import gelu_quantize
+    from fantasyid.models.kernels.gelu_quantize import gelu_quantize
 
     sizes = torch.tensor([1e-6, 1e-2, 1.0, 30.0, 1e3, 0.0])[:, None]
     x = (noise(6, width) * sizes).cuda().to(dtype)

@@ -1,6 +1,6 @@
 """What the face reader is worth, measured on people that nothing was trained on; each step writes OUT/STEP.json.
 
-Commands, each begun with `python -m fantasyid.evaluation.shape`:
+Commands, each begun with `python -m fantasyid.evaluation.reader.run`:
     calibrate --out OUT --manifest manifest.csv --photos DIR --also FILE
     pairs --out OUT --manifest manifest.csv --photos DIR --also FILE
     found --out OUT --manifest manifest.csv --photos DIR --also FILE
@@ -24,14 +24,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import FantasyIDError
 from fantasyid.core.output_files import write_file
-from fantasyid.evaluation.faceless import faceless_pictures
-from fantasyid.evaluation.portraits import Portrait, of_first_people, read_portraits
-from fantasyid.evaluation.report import ReportLine
-from fantasyid.evaluation.shape_measures import ShapeSignature
-from fantasyid.evaluation.shape_renders import KnownRenders, make_renders
-from fantasyid.evaluation.shape_steps import (
+from fantasyid.evaluation.reader.faceless import faceless_pictures
+from fantasyid.evaluation.reader.measures import ShapeSignature
+from fantasyid.evaluation.reader.portraits import Portrait, of_first_people, read_portraits
+from fantasyid.evaluation.reader.renders import KnownRenders, make_renders
+from fantasyid.evaluation.reader.steps import (
     MEASURES,
     ShapeReport,
     calibrate,
@@ -40,10 +40,10 @@ from fantasyid.evaluation.shape_steps import (
     measure_pairs,
     measure_renders,
 )
+from fantasyid.evaluation.report import ReportLine
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.pipelines.builtin import MINI_FOLDER, load_component
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

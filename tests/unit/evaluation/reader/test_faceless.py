@@ -4,7 +4,7 @@ from itertools import islice
 
 import numpy as np
 
-from fantasyid.evaluation.faceless import NUM_PICTURES, faceless_pictures
+from fantasyid.evaluation.reader.faceless import NUM_PICTURES, faceless_pictures
 
 
 def test_a_hundred_different_pictures() -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fantasyid.checkpoints.full_size import PARTS, FullSizePart, check_pipeline_folder, load_eva_clip, missing_weights
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from fantasyid.pipelines.full_size import PARTS, FullSizePart, check_pipeline_folder, load_eva_clip, missing_weights
 from tests.eva_clip import visual_shapes
 from tests.tiny_pipeline import tiny_pipeline
 

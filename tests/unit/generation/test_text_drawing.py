@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fantasyid.pipelines.text_drawing import draw_text, text_width, wrap_text
+from fantasyid.generation.text_drawing import draw_text, text_width, wrap_text
 
 SCRIPTS = {
     "accents": "Eine Frau lächelt; čeština, żółć, élève, ñandú, İstanbul, Việt",
