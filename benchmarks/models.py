@@ -27,8 +27,8 @@ from fantasyid.conditioning.latents import rotary_embedding
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
-from fantasyid.pipelines.acceleration import Acceleration
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
+from fantasyid.pipelines.options import Acceleration
 
 Model = TypeVar("Model", bound=nn.Module)
 Kind = Literal["paper", "released"]

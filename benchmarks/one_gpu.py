@@ -21,8 +21,9 @@ from benchmarks import models
 from benchmarks.measure import Results, measure, peak_memory, relative_error, say, synchronize
 from benchmarks.models import EXACT, TINY, TRUE_SIZE, Kind, Size
 from fantasyid.conditioning.latents import decode_video
-from fantasyid.pipelines.acceleration import Acceleration, accelerate
+from fantasyid.pipelines.acceleration import accelerate
 from fantasyid.pipelines.memory import MemoryPlan, apply_plan
+from fantasyid.pipelines.options import Acceleration
 
 FP8 = EXACT.model_copy(update={"fp8": True})
 GUIDED = (0.0, 0.6)

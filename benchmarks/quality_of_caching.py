@@ -27,8 +27,9 @@ from benchmarks.measure import Results
 from fantasyid.core.imaging import read_photo
 from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.protocol import IDENTITY_PROMPTS
-from fantasyid.pipelines.acceleration import Acceleration, accelerate
+from fantasyid.pipelines.acceleration import accelerate
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
+from fantasyid.pipelines.options import Acceleration
 
 PROMPTS = [prompt.text.format(person="A person") for prompt in IDENTITY_PROMPTS]
 

@@ -32,7 +32,8 @@ from benchmarks.models import (
     whole_pipeline,
 )
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.pipelines.acceleration import Acceleration, accelerate
+from fantasyid.pipelines.acceleration import accelerate
+from fantasyid.pipelines.options import Acceleration
 from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, connect, process_rank
 
 UNEVEN = {"sample_height": 58, "use_learned_positional_embeddings": False}

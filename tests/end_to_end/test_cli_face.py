@@ -136,7 +136,7 @@ def test_heads_of_flame_are_not_edited(photo: Path, tmp_path: Path) -> None:
     for words in (generate, edit):
         result = run(*words, "--backend", "deca")
         assert result.exit_code == 2, result.output
-        assert "Edits are made on the built-in head, and --backend deca makes FLAME's" in result.stderr
+        assert "Edits are made on the built-in head, and the backend deca makes FLAME's" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fantasyid.cli.main import app
-from fantasyid.cli.progress import stage, told_steps
+from fantasyid.cli.progress import ConsoleProgress
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.video import read_video
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
@@ -73,9 +73,10 @@ def test_long_work_is_told_in_ten_lines_or_on_a_terminal_in_one() -> None:
     lines, screen = StringIO(), StringIO()
     for out, is_terminal in ((lines, False), (screen, True)):
         console = Console(file=out, force_terminal=is_terminal, width=200)
-        with stage(console, "Looking"):
+        progress = ConsoleProgress(console)
+        with progress.stage("Looking"):
             pass
-        with told_steps(console, "Working", 50) as tell:
+        with progress.steps("Working", 50) as tell:
             for done in range(50):
                 tell(done + 1)
     expected = ["Looking", "Working: 50 steps", *(f"Working: {done} of 50" for done in range(5, 51, 5))]
@@ -134,8 +135,8 @@ def test_the_example_refuses_too(photo: Path, tmp_path: Path, monkeypatch: pytes
     example = Path(__file__).parents[2] / "examples" / "generate.py"
     for name in ("a.mp4", "b.json"):
         (tmp_path / name).write_bytes(b"mine")
-    for out, options in (("a.mp4", []), ("b.mp4", ["--overwrite"])):
-        monkeypatch.setattr(sys, "argv", ["generate.py", str(photo), "A woman smiles.", str(tmp_path / out), *options])
+    for out in ("a.mp4", "b.mp4"):
+        monkeypatch.setattr(sys, "argv", ["generate.py", str(photo), "A woman smiles.", str(tmp_path / out)])
         with pytest.raises(InvalidRequestError, match="is there already"):
             runpy.run_path(str(example), run_name="__main__")
     assert contents(tmp_path) == {"a.mp4": b"mine", "b.json": b"mine"}

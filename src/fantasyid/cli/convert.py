@@ -22,7 +22,7 @@ def convert(
       fantasyid generate photo.jpg --prompt "a person smiles" --out smile.mp4 --model fantasyid-5b
     """
     from fantasyid.checkpoints.released.convert import convert_release
-    from fantasyid.cli.generate import quieten_libraries
+    from fantasyid.cli.progress import quieten_libraries
 
     quieten_libraries()
     existed = out_dir.exists()

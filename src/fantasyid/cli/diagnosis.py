@@ -280,7 +280,7 @@ def _text_encoder(absent: set[str]) -> list[Finding]:
     needed: tuple[Purpose, ...] = ("mini", "training")
 
     def look() -> list[Finding]:
-        from fantasyid.cli.generate import quieten_libraries
+        from fantasyid.cli.progress import quieten_libraries
         from fantasyid.conditioning.text import load_text_encoder
 
         quieten_libraries()

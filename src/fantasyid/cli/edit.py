@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from fantasyid.cli.generate import NO_EDITS_OF_FLAME, FaceBackend, tell_faces
-from fantasyid.cli.progress import stage
+from fantasyid.cli.progress import ConsoleProgress
+from fantasyid.core.choices import FaceBackend
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 from fantasyid.core.output_files import check_outputs, write_together
+from fantasyid.generation.progress import Progress
+from fantasyid.generation.request import NO_EDITS_OF_FLAME
 from fantasyid.geometry.edit_table import EDITS, check_strengths
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -30,7 +31,7 @@ def edit(
     face: Annotated[
         int | None, typer.Option(min=0, help="Which face of the photo, 0 being the largest. Default: 0.")
     ] = None,
-    backend: Annotated[FaceBackend, typer.Option(help="What reads the photo.")] = FaceBackend.builtin,
+    backend: Annotated[FaceBackend, typer.Option(help="What reads the photo.")] = "builtin",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     **strengths: float,
 ) -> None:
@@ -45,13 +46,13 @@ def edit(
 
       fantasyid edit head.ply --lip-fullness 0.5 --out fuller.ply
     """
-    console = Console(stderr=True)
+    progress = ConsoleProgress()
     wanted = {name.replace("_", "-"): strength for name, strength in strengths.items()}
     check_strengths(wanted)
     check_input_file(source, "photo or head")
     targets = _targets(out, preview)
     check_outputs(targets, overwrite=overwrite, inputs=[source])
-    with stage(console, "Starting"):
+    with progress.stage("Starting"):
         import numpy as np
         from PIL import Image
 
@@ -61,7 +62,7 @@ def edit(
         from fantasyid.geometry.pictures import part_colours, turntable
 
         model = HeadModel.load()
-    vertices, topology_hash = _read_source(source, face, backend, console)
+    vertices, topology_hash = _read_source(source, face, backend, progress)
     editor = HeadEditor(model)
     edited = editor.edit(vertices, topology_hash, wanted)
     with write_together(targets, overwrite=overwrite) as (head_path, *pictures):
@@ -87,25 +88,26 @@ def _targets(out: Path, preview: Path | None) -> list[Path]:
     return [out, preview]
 
 
-def _read_source(source: Path, face: int | None, backend: FaceBackend, console: Console) -> "tuple[Tensor, str]":
+def _read_source(source: Path, face: int | None, backend: FaceBackend, progress: Progress) -> "tuple[Tensor, str]":
     """Neutral vertices and their topology, from a mesh file or a photo."""
     if source.suffix.lower() in _MESH_SUFFIXES:
-        if face is not None or backend is not FaceBackend.builtin:
+        if face is not None or backend != "builtin":
             raise InvalidRequestError(f"{source} is a head; --face and --backend are for photos, leave them out.")
         from fantasyid.geometry.head_files import read_head
 
         return read_head(source)
-    if backend is FaceBackend.deca:
+    if backend == "deca":
         raise InvalidRequestError(NO_EDITS_OF_FLAME)
 
-    with stage(console, "Reading the photo"):
+    with progress.stage("Reading the photo"):
         from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
         from fantasyid.face.reader import FaceReader
         from fantasyid.face.registry import reader_backends
 
-        reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend.value))
+        reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend))
         reading = reader.read(source, face)
-    tell_faces(console, reading)
+    if reading.num_faces > 1:
+        progress.note(reading.choice_note)
     return reading.head.vertices, reading.head.topology_hash
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from fantasyid.cli.progress import stage
+from fantasyid.cli.progress import ConsoleProgress
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 
@@ -59,8 +59,8 @@ def identity(
     check_input_file(video, "video")
     if arcface_folder is not None and recognizer is not Recognizer.arcface:
         raise InvalidRequestError("--arcface-folder is for --recognizer arcface; give that too, or leave it out.")
-    console = Console(stderr=True)
-    with stage(console, "Starting"):
+    progress = ConsoleProgress()
+    with progress.stage("Starting"):
         from fantasyid.core.imaging import read_photo
         from fantasyid.core.video import open_video
         from fantasyid.evaluation.identity import Judge
@@ -68,7 +68,7 @@ def identity(
 
     photo = read_photo(reference)
     film = open_video(video)
-    with stage(console, "Looking for the person in every frame"):
+    with progress.stage("Looking for the person in every frame"):
         judge = Judge.builtin() if recognizer is Recognizer.dlib else Judge.arcface(arcface_folder or ARCFACE_FOLDER)
         embedding = judge.embed_reference(photo, face)
         track = judge.track(film.frames())

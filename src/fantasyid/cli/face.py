@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
 
-from fantasyid.cli.generate import DecaFolder, FaceBackend, check_deca_folder, tell_faces
-from fantasyid.cli.progress import stage
+from fantasyid.cli.generate import DECA_FOLDER_HELP
+from fantasyid.cli.progress import ConsoleProgress
+from fantasyid.core.choices import FaceBackend
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 from fantasyid.core.output_files import check_outputs, write_together
+from fantasyid.generation.request import check_deca_folder
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def inspect(
     out: Annotated[Path, typer.Option(help="Folder for the five files; made if it is not there.")],
     backend: Annotated[
         FaceBackend, typer.Option(help="What reads the photo; `fantasyid doctor` says which work here.")
-    ] = FaceBackend.builtin,
-    deca_folder: DecaFolder = None,
+    ] = "builtin",
+    deca_folder: Annotated[Path | None, typer.Option(help=DECA_FOLDER_HELP)] = None,
     face: Annotated[
         int | None, typer.Option(min=0, help="Which face of the photo, 0 being the largest. Default: 0.")
     ] = None,
@@ -97,7 +98,7 @@ def inspect(
 
       fantasyid face inspect group.jpg --face 1 --out second --backend insightface
     """
-    console = Console(stderr=True)
+    progress = ConsoleProgress()
     check_input_file(photo, "photo")
     if out.exists() and not out.is_dir():
         raise InvalidRequestError(f"{out} is a file; choose another name for the folder.")
@@ -105,7 +106,7 @@ def inspect(
     targets = [out / name for name in FILES] if out.is_dir() else [out]
     check_outputs(targets, overwrite=overwrite, inputs=[photo])
     check_deca_folder(deca_folder, backend)
-    with stage(console, "Starting"):
+    with progress.stage("Starting"):
         from PIL import Image
 
         from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
@@ -119,15 +120,16 @@ def inspect(
 
         pixels = read_photo(photo)
         photo_sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
-    with stage(console, "Loading the networks"):
+    with progress.stage("Loading the networks"):
         reader_model = load_component(MINI_FOLDER, "face_reader_model")
-        reader = FaceReader(reader_model, *reader_backends(backend.value, deca_folder))
+        reader = FaceReader(reader_model, *reader_backends(backend, deca_folder))
         files = DecaFiles.in_folder(deca_folder or DEFAULT_FOLDER)
-        flame = FlameModel.load(files.flame) if backend is FaceBackend.deca else None
+        flame = FlameModel.load(files.flame) if backend == "deca" else None
     start = time.perf_counter()
     reading = reader.read(pixels, face)
     read_s = time.perf_counter() - start
-    tell_faces(console, reading)
+    if reading.num_faces > 1:
+        progress.note(reading.choice_note)
 
     head = DrawableHead.of(reading, flame)
     with write_together(targets, overwrite=overwrite) as made:
@@ -155,7 +157,7 @@ def _record(
     read = reading.head
     return InspectionRecord(
         photo_sha256=photo_sha256,
-        backend=backend.value,
+        backend=backend,
         faces=tuple(FoundFace(box=found.box, score=found.score) for found in reading.faces),
         face_index=reading.face_index,
         confidence=round(reading.confidence, 4),

@@ -23,6 +23,12 @@ SEED = Bounds(0, 2**64 - 1)
 """What `torch.Generator.manual_seed` takes."""
 VIDEOS_PER_PROMPT = Bounds(1, 100)
 PIXELS_PER_SIDE = Bounds(1, 4096)
+DENOISING_STEPS = Bounds(1, 1000)
+NUM_FRAMES = Bounds(1, 1000)
+FRAMES_PER_SECOND = Bounds(1, 120)
+FACE_INDEX = Bounds(0, 1000)
+NUM_GPUS = Bounds(1, 64)
+CACHE_INTERVAL = Bounds(2, 1000)
 
 
 def check_number(name: str, value: Any, bounds: Bounds) -> None:

@@ -91,3 +91,15 @@ class FaceReading:
     def face(self) -> DetectedFace:
         """The face that was read."""
         return self.faces[self.face_index]
+
+    @property
+    def choice_note(self) -> str:
+        """A sentence that says which of several faces was read, and where they are."""
+        boxes = ", ".join(
+            f"{index}: {round((face.box[0] + face.box[2]) / 2)},{round((face.box[1] + face.box[3]) / 2)}"
+            for index, face in enumerate(self.faces)
+        )
+        return (
+            f"{self.num_faces} faces found; using face {self.face_index}. Choose with --face. "
+            f"Centres in pixels from the top left: {boxes}."
+        )

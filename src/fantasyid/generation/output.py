@@ -3,27 +3,22 @@
 Kept apart from the pipeline because it needs a video encoder and the pipeline does not.
 """
 
-import platform
 import shutil
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from pydantic import BaseModel, ConfigDict, Field
+from PIL.PngImagePlugin import PngInfo
 
-from fantasyid import __version__
 from fantasyid.core.errors import FantasyIDError, UnwritableOutputError
 from fantasyid.core.output_files import write_together
 from fantasyid.core.provenance import add_mark, add_xmp, container_metadata, xmp_packet
-from fantasyid.core.video import write_video
+from fantasyid.core.video import VIDEO_SUFFIXES, write_video
 from fantasyid.generation.output_paths import GenerationPaths
+from fantasyid.generation.record import GenerationRecord
 from fantasyid.generation.text_drawing import draw_text, wrap_text
-from fantasyid.pipelines.acceleration import Acceleration
-from fantasyid.pipelines.memory import MemoryPlan
 
 _SHEET_FRAMES = 8
 _SHEET_COLUMNS = 4
@@ -33,127 +28,67 @@ _MARGIN = 24
 _SHEET_COMMENT = b"FantasyID contact sheet"
 _INK, _GREY, _PAPER = (32, 32, 32), (112, 112, 112), (250, 250, 248)
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SoftwareVersions(_Record):
-    """The software a video was made with."""
-
-    fantasyid: str
-    python: str
-    torch: str
-    diffusers: str
-
-    @classmethod
-    def installed(cls) -> "SoftwareVersions":
-        """The versions in this environment."""
-        return cls(
-            fantasyid=__version__,
-            python=platform.python_version(),
-            torch=version("torch"),
-            diffusers=version("diffusers"),
-        )
-
-
-class GenerationRecord(_Record):
-    """Everything needed to make a video again, and what it cost."""
-
-    versions: SoftwareVersions
-    command: tuple[str, ...]
-    """The arguments as typed; empty when called from Python."""
-    prompt: str
-    negative_prompt: str
-    seed: int
-    num_inference_steps: Annotated[int, Field(ge=1)]
-    guidance_scale: float
-    identity_scale: float
-    use_reference: bool
-    """Whether the reference face's latent entered the base."""
-    use_identity_tokens: bool
-    """Whether the identity tokens were injected."""
-    height: Annotated[int, Field(ge=2)]
-    width: Annotated[int, Field(ge=2)]
-    num_frames: Annotated[int, Field(ge=1)]
-    fps: Annotated[float, Field(gt=0)]
-    model_name: str
-    weights_sha256: Sha256
-    photo_sha256: Sha256 | None
-    """None without a photo, as the next two."""
-    face_index: Annotated[int, Field(ge=0)] | None
-    """Which of the photo's faces was used."""
-    face_box: tuple[float, float, float, float] | None
-    """Its box in the photo: x0, y0, x1, y1 in pixels."""
-    device: str
-    dtype: str
-    timings_s: dict[str, float]
-    """Seconds of each stage, by name."""
-    face_backend: str | None = None
-    """What read the photo, a key of `face.registry.READERS`; None: what the model was trained with."""
-    head_file_sha256: Sha256 | None = None
-    """Of the mesh file whose vertices stood in for those read from the photo."""
-    edits: dict[str, float] = {}
-    """Edits made on the head, -1..1 by name."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Share of the steps that were guided, from and to."""
-    acceleration: Acceleration = Acceleration()
-    memory_plan: MemoryPlan = "fast"
-    provenance_mark: bool = True
-    """Whether the frames carry the invisible mark and the file the words."""
-
 
 def save_generation(
-    out_path: Path,
+    paths: GenerationPaths,
     frames: npt.NDArray[np.uint8],
-    fps: float,
     reference: npt.NDArray[np.uint8] | None,
     metadata: GenerationRecord,
     *,
     overwrite: bool = False,
-) -> GenerationPaths:
-    """Write the video, FILE.json and FILE.jpg, all three or none.
+) -> None:
+    """Write the video, the record and the contact sheet, all three or none.
 
     Args:
-        out_path: Path of the video, ending in one of `core.video.VIDEO_SUFFIXES`.
+        paths: Where to; a video without one of `core.video.VIDEO_SUFFIXES` is a folder of .png pictures.
         frames: RGB (T, H, W, 3), unmarked; the mark is added here if `metadata.provenance_mark`.
-        fps: Frames per second.
         reference: RGB (H, W, 3), the face as the model saw it; None without a photo.
-        metadata: What made the frames; its size, length and rate must be those of `frames`.
-        overwrite: Whether files that are there may be replaced.
-
-    Returns:
-        Where the files are.
+        metadata: What made the frames; its size and length must be those of `frames`, and it says how fast they play.
+        overwrite: Whether files that are there may be replaced; a folder never is.
 
     Raises:
         InvalidRequestError: The path or the frame size cannot be used.
         UnwritableOutputError: The files could not be written; it says where the frames are instead.
     """
-    num_frames, height, width, _ = frames.shape
-    stated = (metadata.num_frames, metadata.height, metadata.width, metadata.fps)
-    assert stated == (num_frames, height, width, fps), f"the record says {stated}, the frames are {frames.shape}, {fps}"
-    paths = GenerationPaths.beside(out_path)
+    request = metadata.request
+    stated = (request.num_frames, request.height, request.width, 3)
+    assert stated == frames.shape, f"the record says {stated}, the frames are {frames.shape}"
     marked = add_mark(frames) if metadata.provenance_mark else frames
-    tags = container_metadata() if metadata.provenance_mark else {}
     try:
         with write_together(paths.all, overwrite=overwrite) as made:
             video, record, sheet = made
-            write_video(video, marked, fps, tags)
+            _write_frames(video, marked, metadata)
             record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
             picture, xmp = contact_sheet(marked, reference, metadata), None
             if metadata.provenance_mark:
                 picture, xmp = Image.fromarray(add_mark(np.asarray(picture)[None])[0]), xmp_packet()
-                if video.suffix.lower() == ".mp4":
-                    add_xmp(video)
             picture.save(sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT, xmp=xmp)
     except Exception as error:  # whatever it is, making the frames took long
         kept = _keep_frames(marked, metadata)
         if isinstance(error, FantasyIDError | OSError):
             raise UnwritableOutputError(f"{error} {kept}") from error
         raise RuntimeError(f"{type(error).__name__}: {error}. {kept}") from error
-    return paths
+
+
+def _write_frames(video: Path, frames: npt.NDArray[np.uint8], metadata: GenerationRecord) -> None:
+    """A video file, or a folder of pictures, with the words of where it comes from unless it carries no mark."""
+    fps, has_words = metadata.request.fps, metadata.provenance_mark
+    assert fps is not None, "the record does not say how fast the frames play"
+    if video.suffix.lower() in VIDEO_SUFFIXES:
+        write_video(video, frames, fps, container_metadata() if has_words else {})
+        if has_words and video.suffix.lower() == ".mp4":
+            add_xmp(video)
+        return
+    words = PngInfo()
+    if has_words:
+        words.add_itxt("XML:com.adobe.xmp", xmp_packet())
+    _write_pictures(video, frames, words)
+
+
+def _write_pictures(folder: Path, frames: npt.NDArray[np.uint8], words: PngInfo | None = None) -> None:
+    folder.mkdir(exist_ok=True)
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{index:04d}.png", pnginfo=words)
 
 
 def _keep_frames(frames: npt.NDArray[np.uint8], metadata: GenerationRecord) -> str:
@@ -162,14 +97,14 @@ def _keep_frames(frames: npt.NDArray[np.uint8], metadata: GenerationRecord) -> s
         folder = None
         try:
             folder = Path(tempfile.mkdtemp(prefix="fantasyid-frames-", dir=place))
-            for index, frame in enumerate(frames):
-                Image.fromarray(frame).save(folder / f"{index:04d}.png")
+            _write_pictures(folder, frames)
             (folder / "record.json").write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
         except OSError:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             continue
-        return f"The frames, {len(frames)} pictures for {metadata.fps:g} a second, and their record are in {folder}."
+        pictures = f"{len(frames)} pictures for {metadata.request.fps:g} a second"
+        return f"The frames, {pictures}, and their record are in {folder}."
     return "There was no room for the frames elsewhere either."
 
 
@@ -209,17 +144,17 @@ def contact_sheet(
 
 
 def _caption(record: GenerationRecord, width: int) -> Image.Image:
-    identity = [
-        name for name, used in (("reference", record.use_reference), ("tokens", record.use_identity_tokens)) if used
-    ]
+    asked = record.request
+    ways = (("reference", asked.use_reference), ("tokens", asked.use_identity_tokens))
+    identity = " + ".join(name for name, used in ways if used)
     settings = (
-        f"{record.model_name}  ·  seed {record.seed}  ·  {record.num_inference_steps} steps  ·  "
-        f"guidance {record.guidance_scale:g}  ·  identity {' + '.join(identity) or 'off'}"
-        f"{f' x {record.identity_scale:g}' if record.use_identity_tokens else ''}  ·  "
-        f"{record.width}x{record.height}, {record.num_frames} frames at {record.fps:g}/s  ·  "
+        f"{asked.model.name}  ·  seed {asked.seed}  ·  {asked.num_inference_steps} steps  ·  "
+        f"guidance {asked.guidance_scale:g}  ·  identity {identity or 'off'}"
+        f"{f' x {asked.identity_scale:g}' if asked.use_identity_tokens else ''}  ·  "
+        f"{asked.width}x{asked.height}, {asked.num_frames} frames at {asked.fps:g}/s  ·  "
         f"AI-generated, FantasyID {record.versions.fantasyid}"
     )
-    lines = [(line, _INK, 20) for line in wrap_text(record.prompt, 20, width)]
+    lines = [(line, _INK, 20) for line in wrap_text(asked.prompt, 20, width)]
     lines += [(line, _GREY, 14) for line in wrap_text(settings, 14, width)]
     page = Image.new("RGB", (width, 16 + sum(round(1.4 * size) for _, _, size in lines)), _PAPER)
     draw = ImageDraw.Draw(page)

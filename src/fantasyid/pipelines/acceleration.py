@@ -2,59 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, MethodType
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from diffusers import FirstBlockCacheConfig, TaylorSeerCacheConfig
 from diffusers.models.activations import GELU
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.optional import require
-from fantasyid.models.kernels.attention_kernels import AttentionKernel, use_attention
+from fantasyid.models.kernels.attention_kernels import use_attention
 from fantasyid.models.kernels.fp8 import Fp8Linear, gelu_quantize_rows, multiplies_fp8
 from fantasyid.models.kernels.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDBlock, FantasyIDTransformer3DModel
-
-CacheKind = Literal["first-block", "taylor"]
+from fantasyid.pipelines.options import Acceleration
 
 _FP8_CAPABILITY = (8, 9)
 _TUNING: Mapping[str, bool] = MappingProxyType({"coordinate_descent_tuning": True, "max_autotune_pointwise": True})
-
-
-class Acceleration(BaseModel):
-    """What to speed up; the defaults change nothing, not even by a bit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    compile: bool = False
-    """Compile the blocks, with kernels of our own on GPUs: exact up to rounding; the first step takes longer."""
-    tune: bool = False
-    """Let the compiler search for the fastest form of each kernel: a first step of about 40 s instead of 5, once per
-    machine, since what it finds is kept on disk."""
-    attention: AttentionKernel | Literal["auto"] | None = None
-    """Attention kernel: exact up to rounding; `auto` takes the fastest there is, None what PyTorch takes."""
-    fp8: bool = False
-    """Linear layers of the blocks in 8-bit floating point, scaled by row; the transformer can't be saved afterwards."""
-    cache: CacheKind | None = None
-    """Skip steps whose outcome can be told from earlier ones.
-
-    `first-block` repeats what the blocks added last time while the first block's own addition changes little; `taylor`
-    extrapolates the output linearly, computing every `cache_interval`-th step.
-    """
-    cache_threshold: Annotated[float, Field(gt=0)] = 0.1
-    """Relative change of the first block's addition below which `first-block` skips."""
-    cache_interval: Annotated[int, Field(ge=2)] = 3
-    """`taylor` computes one of so many steps."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "Acceleration":
-        if self.tune and not self.compile:
-            raise InvalidRequestError("tune chooses among compiled kernels, and compile is off; switch it on too.")
-        return self
 
 
 def accelerate(

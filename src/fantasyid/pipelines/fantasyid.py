@@ -17,6 +17,7 @@ from fantasyid.checkpoints.hub import LoadingRequest, download_model
 from fantasyid.checkpoints.released.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
 from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
+from fantasyid.core.choices import MemoryPlan
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.imaging import Photo
 from fantasyid.face.align import FACE_SIZE
@@ -30,7 +31,7 @@ from fantasyid.models.vision import FaceVisionModel
 from fantasyid.pipelines import checks, sampling
 from fantasyid.pipelines.callbacks import StepCallback, after_each_step
 from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
-from fantasyid.pipelines.memory import MemoryPlan, explain_out_of_memory
+from fantasyid.pipelines.memory import explain_out_of_memory
 from fantasyid.pipelines.memory_options import MemoryOptionsPipeline
 from fantasyid.pipelines.parallel import DeviceGroup
 from fantasyid.pipelines.pipeline_output import FantasyIDPipelineOutput

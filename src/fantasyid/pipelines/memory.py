@@ -9,10 +9,8 @@ from diffusers import DiffusionPipeline
 from diffusers.hooks import apply_group_offloading
 from torch import nn
 
+from fantasyid.core.choices import MemoryPlan
 from fantasyid.core.errors import InvalidRequestError, OutOfMemoryError
-
-MemoryPlan = Literal["fast", "balanced", "low"]
-"""From most memory to least."""
 
 _GIB = 2**30
 # Peaks measured on an H100 in bfloat16, divided by what they are proportional to.

@@ -1,8 +1,9 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from fantasyid.cli.generate import FaceBackend
+from fantasyid.core.choices import FaceBackend
 from fantasyid.core.errors import InvalidRequestError, MissingWeightsError
 from fantasyid.face import recognize
 from fantasyid.face.insightface import PACKS, InsightFaceDetector
@@ -72,7 +73,7 @@ def test_broken_library_is_named_with_its_remedy() -> None:
 
 def test_every_way_to_read_a_photo_names_backends_there_are() -> None:
     tasks = {backend.name: backend.task for backend in BACKENDS}
-    assert set(READERS) == {way.value for way in FaceBackend}
+    assert set(READERS) == set(get_args(FaceBackend))
     for detector, reconstructor in READERS.values():
         assert detector is None or tasks[detector].startswith("face detection")
         assert reconstructor is None or tasks[reconstructor] == "3D head"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import av
@@ -21,8 +22,11 @@ from fantasyid.core.errors import InvalidRequestError, UnwritableOutputError
 from fantasyid.core.output_files import tidy_up
 from fantasyid.core.provenance import DETECTION_THRESHOLD, add_mark, declares_ai, detect_mark
 from fantasyid.core.video import read_video
-from fantasyid.generation.output import GenerationRecord, SoftwareVersions, contact_sheet, save_generation
+from fantasyid.generation.output import contact_sheet
+from fantasyid.generation.output import save_generation as save
 from fantasyid.generation.output_paths import GenerationPaths
+from fantasyid.generation.record import GenerationRecord, SoftwareVersions
+from fantasyid.generation.request import GenerationRequest
 from tests.kills import contents, count_steps, kill_at
 
 REFERENCE = astronaut()[0:256:2, 96:352:2].copy()
@@ -32,32 +36,37 @@ FRAMES = np.stack([np.roll(REFERENCE, step, axis=1) for step in range(17)])
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
-def record(**changes: object) -> GenerationRecord:
-    settings: dict[str, object] = {
-        "versions": SoftwareVersions.installed(),
-        "command": ("generate", "face.jpg"),
+def record(*, provenance_mark: bool = True, **changes: object) -> GenerationRecord:
+    asked: dict[str, object] = {
         "prompt": "A woman in her 40s smiles, in front of a plain grey background.",
-        "negative_prompt": "",
         "seed": 0,
         "num_inference_steps": 30,
         "guidance_scale": 6.0,
-        "identity_scale": 1.0,
-        "use_reference": True,
-        "use_identity_tokens": True,
         "height": 128,
         "width": 128,
         "num_frames": 17,
         "fps": 8.0,
-        "model_name": "mini",
-        "weights_sha256": "0" * 64,
-        "photo_sha256": "1" * 64,
-        "face_index": 0,
-        "face_box": (10.0, 20.0, 90.0, 100.0),
-        "device": "cpu",
-        "dtype": "float32",
-        "timings_s": {"denoise": 3.25},
     }
-    return GenerationRecord.model_validate(settings | changes)
+    return GenerationRecord(
+        request=GenerationRequest.model_validate(asked | changes),
+        command=("generate", "face.jpg"),
+        versions=SoftwareVersions.installed(),
+        weights_sha256="0" * 64,
+        photo_sha256=("1" * 64,),
+        face_index=0,
+        face_box=(10.0, 20.0, 90.0, 100.0),
+        device="cpu",
+        timings_s={"denoise": 3.25},
+        provenance_mark=provenance_mark,
+    )
+
+
+def save_generation(
+    out: Path, frames: Any, reference: Any, metadata: GenerationRecord, *, overwrite: bool = False
+) -> GenerationPaths:
+    paths = GenerationPaths.beside(out)
+    save(paths, frames, reference, metadata, overwrite=overwrite)
+    return paths
 
 
 def names(folder: Path) -> set[str]:
@@ -65,7 +74,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_three_files(tmp_path: Path) -> None:
-    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, REFERENCE, record())
     assert names(tmp_path) == {"a.mp4", "a.json", "a.jpg"}
     assert GenerationRecord.model_validate_json(paths.record.read_text(encoding="utf-8")) == record()
     frames, fps = read_video(paths.video)
@@ -75,19 +84,19 @@ def test_three_files(tmp_path: Path) -> None:
 
 
 def test_mark_can_be_left_off(tmp_path: Path) -> None:
-    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(provenance_mark=False))
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, REFERENCE, record(provenance_mark=False))
     assert detect_mark(read_video(paths.video)[0]) < DETECTION_THRESHOLD
     assert b"AI-generated" not in paths.video.read_bytes()
     assert not any(map(declares_ai, (paths.video, paths.sheet)))
     assert detect_mark(np.asarray(Image.open(paths.sheet))[None]) < DETECTION_THRESHOLD
     assert (
         b"AI-generated with FantasyID"
-        in save_generation(tmp_path / "b.mp4", FRAMES, 8.0, REFERENCE, record()).video.read_bytes()
+        in save_generation(tmp_path / "b.mp4", FRAMES, REFERENCE, record()).video.read_bytes()
     )
 
 
 def test_video_and_sheet_say_it_to_readers_of_metadata(tmp_path: Path) -> None:
-    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, REFERENCE, record())
     with av.open(str(paths.video), options={"export_xmp": "1"}) as container:
         in_video = container.metadata["xmp"]
         assert container.streams.video[0].frames == len(FRAMES)
@@ -103,7 +112,7 @@ def test_video_and_sheet_say_it_to_readers_of_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".webm", ".gif"])
 def test_other_formats_say_it_in_words_and_end_as_they_should(suffix: str, tmp_path: Path) -> None:
-    paths = save_generation(tmp_path / f"a{suffix}", FRAMES, 8.0, REFERENCE, record())
+    paths = save_generation(tmp_path / f"a{suffix}", FRAMES, REFERENCE, record())
     assert b"AI-generated with FantasyID" in paths.video.read_bytes()
     assert not declares_ai(paths.video)
     assert len(read_video(paths.video)[0]) == len(FRAMES)
@@ -135,7 +144,7 @@ def test_contact_sheet_of_a_short_video_and_a_long_prompt() -> None:
 def save_set(folder: Path, seed: int, num_frames: int = 2) -> GenerationPaths:
     stated = record(seed=seed, num_frames=num_frames)
     frames = np.roll(FRAMES[:num_frames], seed, axis=2)
-    return save_generation(folder / "a.mp4", frames, 8.0, REFERENCE, stated, overwrite=True)
+    return save_generation(folder / "a.mp4", frames, REFERENCE, stated, overwrite=True)
 
 
 @pytest.mark.parametrize(("number", "stride"), [(signal.SIGKILL, 5), (signal.SIGTERM, 11)])
@@ -177,7 +186,7 @@ def test_a_full_disk_leaves_the_frames_in_a_place_that_it_names(
     assert f"The frames, 17 pictures for 8 a second, and their record are in {kept}." in str(caught.value)
     pictures = np.stack([np.asarray(Image.open(path)) for path in sorted(kept.glob("*.png"))])
     assert np.array_equal(pictures, add_mark(np.roll(FRAMES, 1, axis=2)))
-    assert GenerationRecord.model_validate_json((kept / "record.json").read_bytes()).seed == 1
+    assert GenerationRecord.model_validate_json((kept / "record.json").read_bytes()).request.seed == 1
 
 
 @contextmanager
@@ -196,10 +205,10 @@ def test_failure_midway_leaves_nothing_and_keeps_the_frames(tmp_path: Path, monk
     out.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(UnwritableOutputError, match="127x127"):
-        save_generation(out / "a.mp4", FRAMES[:, :127, :127], 8.0, REFERENCE, record(height=127, width=127))
+        save_generation(out / "a.mp4", FRAMES[:, :127, :127], REFERENCE, record(height=127, width=127))
     broken = REFERENCE[..., :1].repeat(5, axis=-1)
     with pytest.raises(RuntimeError, match=r"TypeError: .* are in .*fantasyid-frames-"):
-        save_generation(out / "a.mp4", FRAMES, 8.0, broken, record())
+        save_generation(out / "a.mp4", FRAMES, broken, record())
     assert names(out) == set()
     assert len(list(tmp_path.glob("fantasyid-frames-*/0016.png"))) == 2
 
@@ -208,15 +217,15 @@ def test_an_earlier_generation_is_replaced_only_when_told_to(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("elsewhere")))
-    save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record())
+    save_generation(tmp_path / "a.mp4", FRAMES, REFERENCE, record())
     before = contents(tmp_path)
     with pytest.raises(InvalidRequestError, match=r"a\.mp4 is there already"):
         GenerationPaths.beside(tmp_path / "a.mp4").check(overwrite=False)
     with pytest.raises(UnwritableOutputError, match=r"a\.mp4 is there already.* The frames, .* are in "):
-        save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(seed=1))
+        save_generation(tmp_path / "a.mp4", FRAMES, REFERENCE, record(seed=1))
     assert contents(tmp_path) == before
-    paths = save_generation(tmp_path / "a.mp4", FRAMES, 8.0, REFERENCE, record(seed=1), overwrite=True)
-    assert GenerationRecord.model_validate_json(paths.record.read_text(encoding="utf-8")).seed == 1
+    paths = save_generation(tmp_path / "a.mp4", FRAMES, REFERENCE, record(seed=1), overwrite=True)
+    assert GenerationRecord.model_validate_json(paths.record.read_text(encoding="utf-8")).request.seed == 1
     assert names(tmp_path) == {"a.mp4", "a.json", "a.jpg"}
 
 
@@ -256,7 +265,7 @@ def test_names_and_room_are_checked_before_any_work(tmp_path: Path, monkeypatch:
         paths.check_room(49, 480, 720)
 
 
-@pytest.mark.parametrize("changes", [{"colour": 1}, {"photo_sha256": "abc"}, {"num_inference_steps": 0}])
+@pytest.mark.parametrize("changes", [{"colour": 1}, {"photo_sha256": ("abc",)}, {"format": 1}])
 def test_record_refuses_what_it_does_not_know(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        record(**changes)
+        GenerationRecord.model_validate({**record().model_dump(), **changes})

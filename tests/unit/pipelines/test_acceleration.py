@@ -10,7 +10,8 @@ from fantasyid.models.kernels.attention_kernels import available_attention, use_
 from fantasyid.models.kernels.fp8 import Fp8Linear, multiplies_fp8, quantize_rows
 from fantasyid.models.kernels.linear_gelu import LinearGelu
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
-from fantasyid.pipelines.acceleration import Acceleration, accelerate, compile_blocks, quantize_linears
+from fantasyid.pipelines.acceleration import accelerate, compile_blocks, quantize_linears
+from fantasyid.pipelines.options import Acceleration
 from tests.tiny import noise, open_injection, seeded, tiny_base, tiny_transformer, tiny_transformer_inputs
 from tests.tiny_pipeline import tiny_person, tiny_pipeline
 

@@ -10,8 +10,9 @@ from diffusers import CogVideoXDPMScheduler
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
-from fantasyid.pipelines.acceleration import Acceleration, accelerate
+from fantasyid.pipelines.acceleration import accelerate
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
+from fantasyid.pipelines.options import Acceleration
 from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, connect, launch, process_rank
 from tests.tiny import noise, open_injection, tiny_transformer, tiny_transformer_inputs
 from tests.tiny_pipeline import SCHEDULER_CONFIG, tiny_person, tiny_pipeline, tiny_pipeline_transformer

@@ -11,9 +11,10 @@ import torch
 from diffusers import CogVideoXDPMScheduler
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.pipelines.acceleration import Acceleration, accelerate
+from fantasyid.pipelines.acceleration import accelerate
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.pipelines.memory import stream_weights
+from fantasyid.pipelines.options import Acceleration
 from tests.tiny_pipeline import SCHEDULER_CONFIG, tiny_person, tiny_pipeline
 
 CALLS: tuple[dict[str, Any], ...] = (

@@ -12,13 +12,11 @@ from diffusers.models.attention_dispatch import (
 )
 from torch import Tensor, nn
 
+from fantasyid.core.choices import AttentionKernel
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.optional import require
 from fantasyid.models.injection import IdentityAttention
 from fantasyid.models.joint_attention import JointAttnProcessor
-
-AttentionKernel = Literal["flash3", "cudnn", "native", "flash2", "efficient", "math"]
-"""Names of kernels, fastest first; `native` leaves the choice to PyTorch, which is among those after it."""
 
 _BACKENDS: Mapping[str, AttentionBackendName] = MappingProxyType(
     {

@@ -1,0 +1,43 @@
+"""How whoever asked for a video learns what is going on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """Says nothing; a command line, a page or a server say what they are told in their own way.
+
+    A function that raises ends the generation: the way to cancel one.
+    """
+
+    @contextmanager
+    def stage(self, what: str) -> Iterator[None]:
+        """Work without steps, as long as it lasts.
+
+        Args:
+            what: Such as "Loading the model".
+        """
+        yield
+
+    @contextmanager
+    def steps(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Work that consists of steps.
+
+        Args:
+            what: Such as "Generating".
+            total: How many there are.
+
+        Yields:
+            A function that is called with the number of steps done, each time it grows.
+        """
+        yield lambda done: None
+
+    def note(self, text: str) -> None:
+        """A sentence the user should read.
+
+        Args:
+            text: Such as which of several faces is used.
+        """
+
+
+SILENT = Progress()
