@@ -41,7 +41,7 @@ def test_the_built_in_model_makes_a_marked_video_of_17_frames(video: Path) -> No
     assert fps == 8
     assert detect_mark(frames) >= DETECTION_THRESHOLD
     assert Image.open(video.with_suffix(".jpg")).width > 800
-    assert json.loads(video.with_suffix(".json").read_text())["prompt"] == PROMPT
+    assert json.loads(video.with_suffix(".json").read_text())["request"]["prompt"] == PROMPT
 
 
 def test_the_judge_finds_the_face_in_the_video(photo: Path, video: Path) -> None:

@@ -31,7 +31,7 @@ def test_python_makes_a_video_in_at_most_six_lines(tmp_path: Path, monkeypatch: 
     Image.fromarray(astronaut()).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     few_steps = {**load_builtin(), "default_num_inference_steps": 2}
-    monkeypatch.setattr("fantasyid.pipelines.fantasyid.load_builtin", lambda: few_steps)
+    monkeypatch.setattr("fantasyid.pipelines.fantasyid.load_builtin", lambda **_: few_steps)
     exec(compile(code, "README.md", "exec"), {})
     frames, fps = read_video(tmp_path / "smile.mp4")
     assert frames.shape == (17, 128, 128, 3)
