@@ -1,7 +1,6 @@
 """The table of the evaluation: each number with its 95 % interval over people and the bar it has to meet."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -18,8 +17,8 @@ from fantasyid.evaluation.protocol import (
     TOKENS_ONLY,
     ActionPair,
 )
+from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_line
 
-_RESAMPLES = 1000
 _IDENTITY_KEYS = frozenset(prompt.key for prompt in IDENTITY_PROMPTS)
 
 
@@ -43,28 +42,6 @@ class VideoJudgement(_Record):
     """FM in face widths per frame; None if no face was found."""
     actions: ActionMeasures | None
     """None if no frame shows a face."""
-
-
-class ReportLine(_Record):
-    """One number of the table."""
-
-    name: str
-    value: float | None
-    """None if nothing could be measured."""
-    low: float | None
-    """2.5 % of 1,000 bootstrap samples over people."""
-    high: float | None
-    bar: float | None = None
-    direction: Literal["at least", "at most"] | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the bar is met; None without a bar."""
-        if self.bar is None:
-            return None
-        if self.value is None:
-            return False
-        return self.value >= self.bar if self.direction == "at least" else self.value <= self.bar
 
 
 class EvaluationReport(_Record):
@@ -149,21 +126,12 @@ def _line(
     people: _People,
     statistic: _Statistic,
     bar: float | None = None,
-    direction: Literal["at least", "at most"] | None = None,
+    direction: Direction | None = None,
 ) -> ReportLine:
-    generator = np.random.default_rng(0)
-    samples = generator.integers(0, len(people), (_RESAMPLES, len(people)))
-    resampled = [statistic([people[index] for index in sample]) for sample in samples]
-    known = [value for value in resampled if value is not None]
-    low, high = np.percentile(known, [2.5, 97.5]) if known else (None, None)
-    return ReportLine(
-        name=name,
-        value=statistic(people),
-        low=low,
-        high=high,
-        bar=bar,
-        direction=direction if bar is not None else None,
-    )
+    def of_drawn(draw: Draw) -> float | None:
+        return statistic([people[index] for index in draw])
+
+    return report_line(name, of_drawn, len(people), bar, direction)
 
 
 def _identity_lines(people: _People, mode: str) -> list[ReportLine]:

@@ -67,14 +67,14 @@ EVALUATION = (
     Mutation(
         "people are shown by their largest face",
         "evaluation/protocol.py",
-        "_face_area(record) > _face_area(best[name])",
-        "_face_area(record) < _face_area(best[name])",
+        "_face_area(portrait) > _face_area(best[name])",
+        "_face_area(portrait) < _face_area(best[name])",
         _PEOPLE,
     ),
     Mutation(
         "people are held out",
         "evaluation/protocol.py",
-        'record["split"] == split and ',
+        "portrait.split == split and ",
         "",
         _PEOPLE,
     ),

@@ -5,7 +5,8 @@ import pytest
 from fantasyid.evaluation.identity import IdentityScores
 from fantasyid.evaluation.motion import ActionMeasures
 from fantasyid.evaluation.protocol import FULL, IDENTITY_PROMPTS, NO_IDENTITY, OPPOSITE_PROMPTS, REPOSED
-from fantasyid.evaluation.report import EvaluationReport, ReportLine, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.report import EvaluationReport, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.statistics import ReportLine
 
 PEOPLE = ("p1", "p2", "p3", "p4")
 MEASURED = {
