@@ -22,6 +22,10 @@ from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_
 _IDENTITY_KEYS = frozenset(prompt.key for prompt in IDENTITY_PROMPTS)
 
 
+MADE_BY = "dlib-resnet, judgement 2"
+"""The judge that single judgements come from, and the version of what it says; changed with either."""
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +33,8 @@ class _Record(BaseModel):
 class VideoJudgement(_Record):
     """What the judge says about one video."""
 
+    made_by: str
+    """`MADE_BY` of the code that judged."""
     person: str
     shuffled_person: str
     mode: str
@@ -47,6 +53,8 @@ class VideoJudgement(_Record):
 class EvaluationReport(_Record):
     """The whole table and what it rests on."""
 
+    made_by: str
+    """`MADE_BY` of the code that judged: the recogniser is part of the numbers."""
     num_people: int
     num_videos: int
     num_frames: int
@@ -84,6 +92,7 @@ def build_report(judgements: Sequence[VideoJudgement]) -> EvaluationReport:
             lines.append(_line(name, people, _action_rate(pair), bar, "at least"))
             lines.append(_line(f"{name}, median difference", people, _action_difference(pair)))
     return EvaluationReport(
+        made_by=MADE_BY,
         num_people=len({judgement.person for judgement in judgements}),
         num_videos=len(judgements),
         num_frames=sum(judgement.identity.num_frames for judgement in judgements),
@@ -96,7 +105,8 @@ def to_markdown(report: EvaluationReport) -> str:
     """Lay the report out as a Markdown table."""
     rows = [
         f"{report.num_people} people, {report.num_videos} videos, {report.num_frames} frames, "
-        f"{report.frames_without_face} of them without a face (counted as not verified).",
+        f"{report.frames_without_face} of them without a face (counted as not verified). "
+        f"Judge: {report.made_by}.",
         "",
         "| measure | value | 95 % interval over people | bar | met |",
         "|---|---|---|---|---|",
