@@ -6,6 +6,7 @@ judgement is kept, so an interrupted run goes on where it stopped, and a video g
 
 import argparse
 import hashlib
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from fantasyid.evaluation.protocol import (
     read_people,
     shuffled_reference,
 )
-from fantasyid.evaluation.report import EvaluationReport, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.report import MADE_BY, EvaluationReport, VideoJudgement, build_report, to_markdown
 from fantasyid.face.landmarks import LandmarkReader
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def judge_folder(
         people: From `read_people`; at least two.
         photos: Folder the people's photos are relative to.
         frames: Folder the rows' files are relative to.
-        out: Folder for the report and the single judgements. Remove `judged` in it after changing the judge itself.
+        out: Folder for the report and the single judgements. Judgements of another
+            version of the judge are refused.
         model: Packed model whose face reader measures the actions.
         num_workers: Processes.
 
@@ -52,7 +54,8 @@ def judge_folder(
         The report.
 
     Raises:
-        InvalidRequestError: No mode has a folder, or a video of a mode is missing.
+        InvalidRequestError: No mode has a folder, or a video of a mode is missing, or a kept judgement is of another
+            version of the judge.
     """
     modes = tuple(mode for mode in (*MODES, REPOSED) if (frames / mode.name).is_dir())
     if not modes:
@@ -88,11 +91,12 @@ def judge_rows(
         person, other = row.person.name, others[row.person.name].name
         path, kept = frames / row.file, out / "judged" / row.file.with_suffix(".json")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        judgement = VideoJudgement.model_validate_json(kept.read_bytes()) if kept.is_file() else None
+        judgement = _kept_judgement(kept, out / "judged") if kept.is_file() else None
         if judgement is None or (judgement.frames_sha256, judgement.shuffled_person) != (digest, other):
             images, _ = load_frames(path)
             track = judge.track(images)
             judgement = VideoJudgement(
+                made_by=MADE_BY,
                 person=person,
                 shuffled_person=other,
                 mode=row.mode,
@@ -108,6 +112,19 @@ def judge_rows(
         judgements.append(judgement)
         logger.info("%d of %d: %s, verified %.2f", index + 1, len(rows), row.file, judgement.identity.verification_rate)
     return judgements
+
+
+def _kept_judgement(path: Path, folder: Path) -> VideoJudgement:
+    """Read a judgement that was kept; one of another version of the judge is not mixed with ours."""
+    remedy = f"remove {folder} to judge again, or give another folder for the report."
+    try:
+        content = json.loads(path.read_bytes())
+        made_by = content.get("made_by", "an earlier version") if isinstance(content, dict) else "something else"
+        if made_by != MADE_BY:
+            raise InvalidRequestError(f"{path} was judged by {made_by}, not by {MADE_BY}; {remedy}")
+        return VideoJudgement.model_validate(content)
+    except ValueError as error:  # JSON's, Unicode's and pydantic's
+        raise InvalidRequestError(f"{path} is damaged and holds no judgement; {remedy}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ Generating (on a GPU machine) and judging (anywhere) share nothing but this file
 neither a video encoder nor a face library.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 
 from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
 from fantasyid.core.output_files import write_together
+from fantasyid.data.captions import subject
+from fantasyid.data.portraits import FACE_BOX, SEX_CODES, Portrait, read_portraits
 
 SEED = 20_261_122
 """The k-th person's videos all start from seed `SEED + k`, so prompts and modes differ in nothing else."""
@@ -110,49 +111,31 @@ def read_people(manifest: Path, split: str = "val") -> tuple[Person, ...]:
     """Read the people of one split from a portrait manifest, each with their largest face as reference.
 
     Args:
-        manifest: CSV with the columns person, file, sex, age_decade, split and face_x0, face_y0, face_x1, face_y1.
+        manifest: CSV, see `data.portraits`, with sex, age_decade and the faces' boxes.
         split: Which value of the column `split`.
 
     Returns:
         People sorted by name.
 
     Raises:
-        InvalidRequestError: The file or a column is missing, or nobody is in that split.
+        InvalidRequestError: The file, a column or a value is missing, or nobody is in that split.
     """
-    if not manifest.is_file():
-        raise InvalidRequestError(f"There is no manifest at {manifest}; check the path.")
-    best: dict[str, dict[str, str]] = {}
-    with manifest.open(newline="", encoding="utf-8") as file:
-        try:
-            for record in csv.DictReader(file):
-                name = record["person"]
-                if record["split"] == split and (name not in best or _face_area(record) > _face_area(best[name])):
-                    best[name] = record
-            people = [
-                Person(name, row["file"], describe_person(row["sex"], row["age_decade"]), row["sex"])
-                for name, row in sorted(best.items())
-            ]
-        except KeyError as error:
-            raise InvalidRequestError(f"The manifest {manifest} has no column {error}.") from error
-    if not people:
+    best: dict[str, Portrait] = {}
+    for portrait in read_portraits(manifest, needs=("sex", "age_decade", *FACE_BOX)):
+        name = portrait.person
+        if portrait.split == split and (name not in best or _face_area(portrait) > _face_area(best[name])):
+            best[name] = portrait
+    if not best:
         raise InvalidRequestError(f"Nobody in {manifest} has the split {split!r}.")
-    return tuple(people)
+    return tuple(
+        Person(name, row.file, subject(SEX_CODES[row.sex], row.age_decade or 0), row.sex)
+        for name, row in sorted(best.items())
+    )
 
 
-def _face_area(record: dict[str, str]) -> float:
-    x0, y0, x1, y1 = (float(record[f"face_{name}"]) for name in ("x0", "y0", "x1", "y1"))
+def _face_area(portrait: Portrait) -> float:
+    x0, y0, x1, y1 = portrait.face_box
     return (x1 - x0) * (y1 - y0)
-
-
-def describe_person(sex: str, age_decade: str) -> str:
-    """Name a person as the training captions do, at the start of a sentence.
-
-    Args:
-        sex: "male", "female" or blank.
-        age_decade: "40" for forty to forty-nine, or blank.
-    """
-    noun, pronoun = {"male": ("A man", "his"), "female": ("A woman", "her")}.get(sex, ("A person", "their"))
-    return f"{noun} in {pronoun} {age_decade}s" if age_decade else noun
 
 
 def shuffled_reference(people: tuple[Person, ...]) -> dict[str, Person]:

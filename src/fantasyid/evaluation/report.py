@@ -1,7 +1,6 @@
 """The table of the evaluation: each number with its 95 % interval over people and the bar it has to meet."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -18,9 +17,13 @@ from fantasyid.evaluation.protocol import (
     TOKENS_ONLY,
     ActionPair,
 )
+from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_line
 
-_RESAMPLES = 1000
 _IDENTITY_KEYS = frozenset(prompt.key for prompt in IDENTITY_PROMPTS)
+
+
+MADE_BY = "dlib-resnet, judgement 2"
+"""The judge that single judgements come from, and the version of what it says; changed with either."""
 
 
 class _Record(BaseModel):
@@ -30,6 +33,8 @@ class _Record(BaseModel):
 class VideoJudgement(_Record):
     """What the judge says about one video."""
 
+    made_by: str
+    """`MADE_BY` of the code that judged."""
     person: str
     shuffled_person: str
     mode: str
@@ -45,31 +50,11 @@ class VideoJudgement(_Record):
     """None if no frame shows a face."""
 
 
-class ReportLine(_Record):
-    """One number of the table."""
-
-    name: str
-    value: float | None
-    """None if nothing could be measured."""
-    low: float | None
-    """2.5 % of 1,000 bootstrap samples over people."""
-    high: float | None
-    bar: float | None = None
-    direction: Literal["at least", "at most"] | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the bar is met; None without a bar."""
-        if self.bar is None:
-            return None
-        if self.value is None:
-            return False
-        return self.value >= self.bar if self.direction == "at least" else self.value <= self.bar
-
-
 class EvaluationReport(_Record):
     """The whole table and what it rests on."""
 
+    made_by: str
+    """`MADE_BY` of the code that judged: the recogniser is part of the numbers."""
     num_people: int
     num_videos: int
     num_frames: int
@@ -107,6 +92,7 @@ def build_report(judgements: Sequence[VideoJudgement]) -> EvaluationReport:
             lines.append(_line(name, people, _action_rate(pair), bar, "at least"))
             lines.append(_line(f"{name}, median difference", people, _action_difference(pair)))
     return EvaluationReport(
+        made_by=MADE_BY,
         num_people=len({judgement.person for judgement in judgements}),
         num_videos=len(judgements),
         num_frames=sum(judgement.identity.num_frames for judgement in judgements),
@@ -119,7 +105,8 @@ def to_markdown(report: EvaluationReport) -> str:
     """Lay the report out as a Markdown table."""
     rows = [
         f"{report.num_people} people, {report.num_videos} videos, {report.num_frames} frames, "
-        f"{report.frames_without_face} of them without a face (counted as not verified).",
+        f"{report.frames_without_face} of them without a face (counted as not verified). "
+        f"Judge: {report.made_by}.",
         "",
         "| measure | value | 95 % interval over people | bar | met |",
         "|---|---|---|---|---|",
@@ -149,21 +136,12 @@ def _line(
     people: _People,
     statistic: _Statistic,
     bar: float | None = None,
-    direction: Literal["at least", "at most"] | None = None,
+    direction: Direction | None = None,
 ) -> ReportLine:
-    generator = np.random.default_rng(0)
-    samples = generator.integers(0, len(people), (_RESAMPLES, len(people)))
-    resampled = [statistic([people[index] for index in sample]) for sample in samples]
-    known = [value for value in resampled if value is not None]
-    low, high = np.percentile(known, [2.5, 97.5]) if known else (None, None)
-    return ReportLine(
-        name=name,
-        value=statistic(people),
-        low=low,
-        high=high,
-        bar=bar,
-        direction=direction if bar is not None else None,
-    )
+    def of_drawn(draw: Draw) -> float | None:
+        return statistic([people[index] for index in draw])
+
+    return report_line(name, of_drawn, len(people), bar, direction)
 
 
 def _identity_lines(people: _People, mode: str) -> list[ReportLine]:

@@ -67,15 +67,29 @@ EVALUATION = (
     Mutation(
         "people are shown by their largest face",
         "evaluation/protocol.py",
-        "_face_area(record) > _face_area(best[name])",
-        "_face_area(record) < _face_area(best[name])",
+        "_face_area(portrait) > _face_area(best[name])",
+        "_face_area(portrait) < _face_area(best[name])",
         _PEOPLE,
     ),
     Mutation(
         "people are held out",
         "evaluation/protocol.py",
-        'record["split"] == split and ',
+        "portrait.split == split and ",
         "",
         _PEOPLE,
+    ),
+    Mutation(
+        "judgements of another version of the judge are refused",
+        "evaluation/judge.py",
+        "if made_by != MADE_BY:",
+        "if made_by is None:",
+        "tests/unit/evaluation/test_judge.py::test_judgements_of_another_version_are_refused_in_one_sentence",
+    ),
+    Mutation(
+        "intervals draw people",
+        "evaluation/statistics.py",
+        "statistic(draw) for draw in draws",
+        "statistic(np.arange(num_people)) for draw in draws",
+        "tests/unit/evaluation/test_statistics.py::test_the_readers_numbers_stay",
     ),
 )

@@ -1,6 +1,7 @@
 """Judging a folder: two people, one shown perfectly and one not at all."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import cv2
@@ -74,6 +75,22 @@ def test_report_and_resuming(folder: Path) -> None:
 
     save_frames(folder / "frames" / "full" / "p1_nod.npz", np.stack([NOISE, NOISE, NOISE]), 8.0)
     assert judge(folder).frames_without_face == 19, "a video made anew is judged anew"
+
+
+def test_judgements_of_another_version_are_refused_in_one_sentence(folder: Path) -> None:
+    judge(folder)
+    kept = folder / "out" / "judged" / "full" / "p1_nod.json"
+    content = json.loads(kept.read_text())
+    others = {
+        json.dumps({name: value for name, value in content.items() if name != "made_by"}): "by an earlier version, not",
+        json.dumps(content | {"made_by": "arcface"}): "by arcface, not by dlib-resnet",
+        json.dumps(content | {"identity": {}}): "is damaged and holds no judgement",
+        kept.read_text()[:40]: "is damaged and holds no judgement",
+    }
+    for text, message in others.items():
+        kept.write_text(text)
+        with pytest.raises(InvalidRequestError, match=rf"p1_nod\.json .*{message}.*; remove .*judged to judge again"):
+            judge(folder)
 
 
 def test_missing_videos_are_not_left_out_silently(folder: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 from fantasyid.evaluation.identity import IdentityScores
 from fantasyid.evaluation.motion import ActionMeasures
 from fantasyid.evaluation.protocol import FULL, IDENTITY_PROMPTS, NO_IDENTITY, OPPOSITE_PROMPTS, REPOSED
-from fantasyid.evaluation.report import EvaluationReport, ReportLine, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.report import MADE_BY, EvaluationReport, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.statistics import ReportLine
 
 PEOPLE = ("p1", "p2", "p3", "p4")
 MEASURED = {
@@ -42,6 +43,7 @@ def judgement(
     actions: ActionMeasures | None = None,
 ) -> VideoJudgement:
     return VideoJudgement(
+        made_by=MADE_BY,
         person=person,
         shuffled_person="other",
         mode=mode,
@@ -137,6 +139,7 @@ def test_markdown_and_json() -> None:
     report = build_report(full_run())
     text = to_markdown(report)
     assert "4 people, 84 videos, 336 frames, 20 of them without a face" in text
+    assert "Judge: dlib-resnet, judgement 2." in text
     assert "| full: verified | 0.875 |" in text
     assert "| at least 0.5 | yes |" in text
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report

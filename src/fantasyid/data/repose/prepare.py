@@ -8,7 +8,6 @@ age_decade, tier, source, split), `landmarks.npz` (`ids`, `landmarks` (P, 478, 3
 """
 
 import argparse
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor
 from fantasyid.core.errors import UnreadablePhotoError
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.optional import require
+from fantasyid.data.portraits import read_portraits
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN
 from fantasyid.face.align import portrait_transform, transform_points, warp
 from fantasyid.geometry.fitting import fit_landmarks
@@ -59,8 +59,8 @@ def prepare(
     """Write the rigs of a split; returns how many photos were left out, by reason."""
     unwanted = set() if leave_out is None else read_ids(leave_out)
     wanted = None if only is None else read_ids(only)
-    with (portraits / "manifest.csv").open(newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["split"] == split]
+    asked = read_portraits(portraits / "manifest.csv", ("sex", "age_decade", "tier", "source", "yaw_deg"))
+    rows = [portrait.model_dump() for portrait in asked if portrait.split == split]
     rows = [row for row in rows if row["person"] not in unwanted and (wanted is None or row["person"] in wanted)]
     rows = rows[:limit]
     with np.load(portraits / "landmarks.npz", allow_pickle=False) as archive:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,10 +14,9 @@ from torch import Tensor
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import write_together
-from fantasyid.evaluation.report import ReportLine
+from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_line
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
 
-_RESAMPLES = 1000
 _SCATTER_FLOOR = 0.05  # share of the mean variance: photos of 160 people do not settle every direction
 
 Counts = NDArray[np.int64]
@@ -244,26 +242,16 @@ def ratio_of(numerator: Statistic, denominator: Statistic) -> Statistic:
     return statistic
 
 
-def report_line(
+def shape_line(
     name: str,
     statistic: Statistic,
     num_people: int,
     bar: float | None = None,
-    direction: Literal["at least", "at most"] | None = None,
+    direction: Direction | None = None,
 ) -> ReportLine:
-    """Evaluate a statistic and its interval: 1,000 bootstrap samples that draw people, not pictures.
+    """Evaluate a statistic and its interval over the people 0..P-1; arguments as of `statistics.report_line`."""
 
-    Args:
-        name: Of the measure.
-        statistic: Over the people 0..P-1.
-        num_people: P.
-        bar: What it has to reach, if anything.
-        direction: Of the bar.
-    """
-    rng = np.random.default_rng(0)
-    draws = rng.integers(0, num_people, (_RESAMPLES, num_people))
-    resampled = [statistic(np.bincount(draw, minlength=num_people)) for draw in draws]
-    known = [value for value in resampled if value is not None]
-    low, high = np.percentile(known, [2.5, 97.5]) if known else (None, None)
-    value = statistic(np.ones(num_people, np.int64))
-    return ReportLine(name=name, value=value, low=low, high=high, bar=bar, direction=direction)
+    def of_drawn(draw: Draw) -> float | None:
+        return statistic(np.bincount(draw, minlength=num_people))
+
+    return report_line(name, of_drawn, num_people, bar, direction)

@@ -27,9 +27,10 @@ from rich.table import Table
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import FantasyIDError
 from fantasyid.core.output_files import write_file
+from fantasyid.data.portraits import Portrait
 from fantasyid.evaluation.reader.faceless import faceless_pictures
 from fantasyid.evaluation.reader.measures import ShapeSignature
-from fantasyid.evaluation.reader.portraits import Portrait, of_first_people, read_portraits
+from fantasyid.evaluation.reader.portraits import of_first_people, read_portraits
 from fantasyid.evaluation.reader.renders import KnownRenders, make_renders
 from fantasyid.evaluation.reader.steps import (
     MEASURES,
@@ -40,7 +41,7 @@ from fantasyid.evaluation.reader.steps import (
     measure_pairs,
     measure_renders,
 )
-from fantasyid.evaluation.report import ReportLine
+from fantasyid.evaluation.statistics import ReportLine
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.imaging import Photo, read_photo
+from fantasyid.data.portraits import Portrait
 from fantasyid.evaluation.reader.measures import (
     Pairs,
     ShapeSignature,
@@ -23,12 +24,11 @@ from fantasyid.evaluation.reader.measures import (
     median_of,
     nearest_is_same,
     ratio_of,
-    report_line,
     shape_distance,
+    shape_line,
 )
-from fantasyid.evaluation.reader.portraits import Portrait
 from fantasyid.evaluation.reader.renders import KnownRenders
-from fantasyid.evaluation.report import ReportLine
+from fantasyid.evaluation.statistics import ReportLine
 from fantasyid.face.interface import FaceDetector
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.types import FaceReading
@@ -128,14 +128,14 @@ def measure_renders(
     tested = person[~plain]
     error_line = mean_of(error, tested)
     lines = [
-        report_line("renders read", mean_of(kept.astype(np.float64), renders.person), count),
+        shape_line("renders read", mean_of(kept.astype(np.float64), renders.person), count),
         *_separation(head, signature, vertices[~plain], tested, None, count, bar=0.95),
-        report_line(
+        shape_line(
             "vertex error / mean head's", ratio_of(error_line, mean_of(mean_error, tested)), count, 0.6, "at most"
         ),
-        report_line("vertex error, cm", error_line, count),
+        shape_line("vertex error, cm", error_line, count),
         *(
-            report_line(f"{name} error, degrees, median", median_of(wrong_deg[:, axis], tested), count, 4.0, "at most")
+            shape_line(f"{name} error, degrees, median", median_of(wrong_deg[:, axis], tested), count, 4.0, "at most")
             for axis, name in enumerate(("yaw", "pitch", "roll"))
         ),
         *_neutrality(vertices[plain][:, region], person[plain], renders.expression[kept][plain], angles[plain], count),
@@ -158,12 +158,12 @@ def measure_found(portraits: Sequence[Portrait], photos: Path, reader: FaceReade
     for portrait in tqdm(portraits, desc="reading"):
         reading = _try_to_read(reader, photos / portrait.file)
         if isinstance(reading, str):
-            misses[portrait.name] = reading
+            misses[portrait.id] = reading
         elif not _centre_inside(reading.face.box, portrait.face_box):
-            misses[portrait.name] = "What was read is not the person's face."
+            misses[portrait.id] = "What was read is not the person's face."
     names, person = np.unique([portrait.person for portrait in portraits], return_inverse=True)
-    hit = np.array([portrait.name not in misses for portrait in portraits], np.float64)
-    line = report_line("found and read", mean_of(hit, person), len(names), 0.98, "at least")
+    hit = np.array([portrait.id not in misses for portrait in portraits], np.float64)
+    line = shape_line("found and read", mean_of(hit, person), len(names), 0.98, "at least")
     return ShapeReport(
         step="found", sample=f"{len(portraits)} photos of {len(names)} people", lines=(line,), remarks=misses
     )
@@ -217,17 +217,17 @@ def _separation(
     for name, distance in distances.items():
         pairs = Pairs.of(distance, person)
         target = (bar, "at least") if name == "coefficients" else (None, None)
-        lines.append(report_line(f"AUC, {name}", area_under_curve(pairs), count, *target))
+        lines.append(shape_line(f"AUC, {name}", area_under_curve(pairs), count, *target))
         if sex is not None:
             alike = pairs.where(sex[row] == sex[column])
-            lines.append(report_line(f"AUC, {name}, one sex", area_under_curve(alike), count))
-        lines.append(report_line(f"rank 1, {name}", nearest_is_same(distance, person), count))
+            lines.append(shape_line(f"AUC, {name}, one sex", area_under_curve(alike), count))
+        lines.append(shape_line(f"rank 1, {name}", nearest_is_same(distance, person), count))
     in_cm = Pairs.of(distances["distance in cm"], person)
     own, other = in_cm.where(in_cm.same), in_cm.where(~in_cm.same)
     return (
         *lines,
-        report_line("distance of one person, cm, median", median_of(own.distance, own.first), count),
-        report_line("distance of two people, cm, median", median_distance(other), count),
+        shape_line("distance of one person, cm, median", median_of(own.distance, own.first), count),
+        shape_line("distance of two people, cm, median", median_distance(other), count),
     )
 
 
@@ -254,7 +254,7 @@ def _neutrality(
     for name, chosen, bar in kinds:
         own = pairs.where(chosen & pairs.same)
         moved = median_of(own.distance, own.first)
-        lines.append(report_line(name, ratio_of(moved, between), count, bar, "at most" if bar else None))
+        lines.append(shape_line(name, ratio_of(moved, between), count, bar, "at most" if bar else None))
     return lines
 
 

@@ -20,8 +20,8 @@ from fantasyid.evaluation.reader.measures import (
     median_of,
     nearest_is_same,
     ratio_of,
-    report_line,
     shape_distance,
+    shape_line,
 )
 from fantasyid.geometry.head_model import HeadModel
 
@@ -98,14 +98,14 @@ def test_means_and_medians_repeat_people_as_often_as_they_are_drawn() -> None:
 def test_interval_is_over_people_and_repeatable() -> None:
     person = np.arange(40).repeat(2)
     values = (person % 2).astype(float)
-    line = report_line("half", mean_of(values, person), 40, 0.4, "at least")
+    line = shape_line("half", mean_of(values, person), 40, 0.4, "at least")
     assert line.value == 0.5
     assert line.met is True
     assert line.low is not None
     assert line.high is not None
     # The standard error over 40 people, not over 80 pictures.
     assert line.high - line.low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), rel=0.2)
-    assert report_line("half", mean_of(values, person), 40, 0.4, "at least") == line
+    assert shape_line("half", mean_of(values, person), 40, 0.4, "at least") == line
 
 
 def made_readings(seed: int, people: int = 60) -> tuple[torch.Tensor, np.ndarray]:

@@ -71,8 +71,8 @@ def values(report: ShapeReport) -> dict[str, float | None]:
 
 def test_people_held_out_and_others(folder: Path, tmp_path: Path) -> None:
     held_out, others = read_portraits(folder / "manifest.csv", folder / "people.txt")
-    assert [portrait.name for portrait in held_out] == ["a1", "a2", "b1", "b2"]
-    assert [portrait.name for portrait in others] == ["c1", "c2"]
+    assert [portrait.id for portrait in held_out] == ["a1", "a2", "b1", "b2"]
+    assert [portrait.id for portrait in others] == ["c1", "c2"]
     assert held_out[0].face_box == (97, 77, 187, 180)
     (tmp_path / "people.txt").write_text("b\nz\n")
     with pytest.raises(InvalidRequestError, match=r"lacks 1 people of .* such as z"):

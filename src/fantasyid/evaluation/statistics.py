@@ -1,0 +1,65 @@
+"""Numbers with their 95 % intervals over people, and the bars they have to meet."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+RESAMPLES = 1000
+
+Draw = NDArray[np.int64]
+"""(P,) indices of people, some more than once; 0, 1, ... P-1 for the value itself."""
+Direction = Literal["at least", "at most"]
+
+
+class ReportLine(BaseModel):
+    """One number of a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    value: float | None
+    """None if nothing could be measured."""
+    low: float | None
+    """2.5 % of 1,000 bootstrap samples over people."""
+    high: float | None
+    bar: float | None = None
+    direction: Direction | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bar is met; None without a bar."""
+        if self.bar is None:
+            return None
+        if self.value is None:
+            return False
+        return self.value >= self.bar if self.direction == "at least" else self.value <= self.bar
+
+
+def report_line(
+    name: str,
+    statistic: Callable[[Draw], float | None],
+    num_people: int,
+    bar: float | None = None,
+    direction: Direction | None = None,
+) -> ReportLine:
+    """Evaluate a statistic and its interval: bootstrap samples draw people, not their pictures or videos.
+
+    The draws are the same at every call, and samples in which nothing can be measured do not count.
+
+    Args:
+        name: Of the number.
+        statistic: Of the people drawn; None where they have nothing to measure.
+        num_people: P.
+        bar: What it has to reach, if anything.
+        direction: Of the bar; without a bar it is left out.
+    """
+    draws = np.random.default_rng(0).integers(0, num_people, (RESAMPLES, num_people))
+    resampled = [statistic(draw) for draw in draws]
+    known = [value for value in resampled if value is not None]
+    low, high = np.percentile(known, [2.5, 97.5]) if known else (None, None)
+    value = statistic(np.arange(num_people))
+    direction = direction if bar is not None else None
+    return ReportLine(name=name, value=value, low=low, high=high, bar=bar, direction=direction)
