@@ -12,11 +12,13 @@ from typer.core import TyperGroup
 
 from fantasyid import __version__
 from fantasyid.cli.convert import convert
+from fantasyid.cli.data import data_app
 from fantasyid.cli.doctor import doctor
 from fantasyid.cli.edit import edit
 from fantasyid.cli.evaluate import evaluate_app
 from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
+from fantasyid.cli.train import train_app
 from fantasyid.core.errors import FantasyIDError
 
 _BROKEN_PIPE = 128 + 13
@@ -111,3 +113,5 @@ app.command()(convert)
 app.command()(doctor)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(face_app, name="face")
+app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")

@@ -58,6 +58,18 @@ def check_outputs(targets: Sequence[Path], *, overwrite: bool, inputs: Sequence[
         _check_target(target, overwrite, inputs)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        InvalidRequestError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequestError(f"The folder {folder} cannot be made ({error.strerror}); choose another.") from error
+
+
 def check_room(folder: Path, needed_bytes: int, what: str) -> None:
     """Refuse a disk that is too full.
 

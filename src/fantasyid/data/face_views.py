@@ -1,11 +1,8 @@
 """Render what the face reader is trained on: crops of people with known shape, expression, pose and landmarks.
 
-Command: `python -m fantasyid.data.face_views --rigs rigs.npz --people 40000 --out VIEWS`
-
 Writes one folder of memory-mapped arrays (see `FaceViews`). About 0.3 MB a person.
 """
 
-import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +12,9 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
+from fantasyid.core.old_commands import tell_new_command
+from fantasyid.core.output_files import make_folder
+from fantasyid.data.array_files import open_array
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.data.repose.views import ViewSampler
@@ -50,9 +50,14 @@ class FaceViews:
 
     @classmethod
     def open(cls, folder: Path, device: str) -> "FaceViews":
-        """Read rendered views to a device."""
-        names = (field.name for field in fields(cls))
-        return cls(**{name: torch.from_numpy(np.load(folder / f"{name}.npy")).to(device) for name in names})
+        """Read rendered views to a device.
+
+        Raises:
+            InvalidRequestError: A file is missing or damaged.
+        """
+        names = [field.name for field in fields(cls)]
+        arrays = {name: open_array(folder / f"{name}.npy", "fantasyid data views") for name in names}
+        return cls(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def render_views(rigs_path: Path, out: Path, people: int, device: str, seed: int
     rigs = RigSet.load(rigs_path, layers)
     sampler = ViewSampler(layers, rigs, seed)
     torch.manual_seed(seed)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     maps: dict[str, np.memmap[tuple[int, ...], np.dtype[np.generic]]] = {}
     identity = []
     for start in tqdm(range(0, people, _CHUNK), desc="rendering", mininterval=5.0):
@@ -106,17 +111,5 @@ def render_views(rigs_path: Path, out: Path, people: int, device: str, seed: int
     np.save(out / "identity.npy", torch.cat(identity).numpy())
 
 
-def main() -> None:
-    """Parse the command line and render."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rigs", type=Path, required=True, help="file of repose.prepare")
-    parser.add_argument("--people", type=int, required=True, help="how many")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    render_views(options.rigs, options.out, options.people, options.device, options.seed)
-
-
 if __name__ == "__main__":
-    main()
+    tell_new_command("fantasyid.data.face_views", "fantasyid data views")

@@ -1,16 +1,10 @@
 """Work done once before training: clips rendered to a pool on disk, then encoded to what the transformer reads.
 
-Commands:
-    python -m fantasyid.data.precompute --pool POOL render --rigs rigs.npz --clips 12000
-    python -m fantasyid.data.precompute --pool PAIRS render --rigs rigs.npz --clips 24000 --frames 2
-    python -m fantasyid.data.precompute --pool POOL encode --vae FOLDER --vision FOLDER
-
 A pool is a folder of memory-mapped arrays (see `ClipPool`, `LatentPool`), so that every training stage reads the same
 clips and neither renderer, VAE, text encoder nor face nets enter the trainer of the video model. A pool of pairs holds
 two neighbouring frames of each clip: far more people for the same time and space.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,6 +21,10 @@ from tqdm import tqdm
 from fantasyid.conditioning.latents import normalise_latents
 from fantasyid.conditioning.text import encode_text, load_text_encoder
 from fantasyid.core.clip_format import MINI_CLIPS
+from fantasyid.core.errors import InvalidRequestError, short_reason
+from fantasyid.core.old_commands import tell_new_command
+from fantasyid.core.output_files import make_folder
+from fantasyid.data.array_files import open_array
 from fantasyid.data.repose.render import Rendering, Scene, render
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, HeadLayers, RigSet
 from fantasyid.data.repose.scenes import Draw, SceneSampler
@@ -68,10 +66,28 @@ class ClipPool:
 
     @classmethod
     def open(cls, folder: Path) -> "ClipPool":
-        """Map an existing pool."""
+        """Map an existing pool.
+
+        Raises:
+            InvalidRequestError: It is missing, damaged, or not finished.
+        """
         names = [field.name for field in fields(cls) if field.name != "captions"]
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-        return cls(**arrays, captions=json.loads((folder / "captions.json").read_text()))
+        arrays = {name: open_array(folder / f"{name}.npy", "fantasyid data render", mapped=True) for name in names}
+        return cls(**arrays, captions=_read_captions(folder / "captions.json"))
+
+
+def _read_captions(path: Path) -> list[str]:
+    try:
+        captions: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidRequestError(
+            f"There is no {path}, so the pool is not finished; make it again with `fantasyid data render`."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(
+            f"{path} cannot be read ({short_reason(error)}); make its folder again with `fantasyid data render`."
+        ) from error
+    return captions
 
 
 @torch.no_grad()
@@ -90,7 +106,7 @@ def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int, 
     rigs = RigSet.load(rigs_path, layers)
     sampler = SceneSampler(layers, rigs, seed)
     generator = np.random.default_rng(seed + 1)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     large, small = (3, PORTRAIT_SIZE, PORTRAIT_SIZE), (3, FACE_SIZE, FACE_SIZE)
     shapes = {"clips": (frames, *large), "reference": large, "face": small, "frame_face": small, "neutral_face": small}
     maps = {
@@ -219,8 +235,9 @@ class LatentPool:
     @classmethod
     def open(cls, folder: Path, device: str) -> "LatentPool":
         """Read an encoded pool to a device."""
-        names = (field.name for field in fields(cls))
-        return cls(**{name: torch.from_numpy(np.load(folder / f"latent_{name}.npy")).to(device) for name in names})
+        names = [field.name for field in fields(cls)]
+        arrays = {name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode") for name in names}
+        return cls(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
     def rows(self, index: Tensor) -> "LatentPool":
         """Some clips."""
@@ -272,28 +289,5 @@ def _latents(vae: AutoencoderKLCogVideoX, pictures: Tensor) -> Tensor:
     return normalise_latents(vae, frame_latents(vae, pictures.bfloat16()).float())
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", type=Path, required=True, help="folder of the pool")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--seed", type=int, default=0, help="of what is rendered")
-    steps = parser.add_subparsers(dest="step", required=True)
-    rendering = steps.add_parser("render", help="render clips")
-    rendering.add_argument("--rigs", type=Path, required=True, help="file of repose.prepare")
-    rendering.add_argument("--clips", type=int, required=True, help="how many")
-    rendering.add_argument("--frames", type=int, default=FRAMES, help="neighbouring frames kept of every clip")
-    encoding = steps.add_parser("encode", help="encode rendered clips")
-    encoding.add_argument("--vae", type=Path, required=True, help="folder of a trained VAE")
-    encoding.add_argument("--vision", type=Path, required=True, help="folder of a trained face vision model")
-    options = parser.parse_args()
-    if options.step == "render":
-        render_pool(options.rigs, options.pool, options.clips, options.device, options.seed, options.frames)
-    else:
-        vae = AutoencoderKLCogVideoX.from_pretrained(options.vae)
-        vision = FaceVisionModel.from_pretrained(options.vision)
-        encode_pool(options.pool, vae, vision, options.device)
-
-
 if __name__ == "__main__":
-    main()
+    tell_new_command("fantasyid.data.precompute", "fantasyid data render", "fantasyid data encode")

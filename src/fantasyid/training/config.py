@@ -1,65 +1,384 @@
-"""Settings of a training stage, read from a preset file."""
+"""Settings of a training stage, read from a preset file: one class for each network, objective and stage.
 
-from pathlib import Path
-from typing import Any
+Every field has the default of what it sets. Unknown fields are refused, also by diffusers' networks, which would ignore
+them.
+"""
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Annotated, Any, Literal
 
-from fantasyid.core.errors import InvalidRequestError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fantasyid.models.injection import InjectionKind
+
+Count = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class OptimiserConfig(BaseModel):
+class Strict(BaseModel):
+    """Finite numbers and known fields alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_fields(cls, content: Any) -> Any:
+        if isinstance(content, dict) and (unknown := sorted({str(name) for name in content} - set(cls.model_fields))):
+            allowed = ", ".join(cls.model_fields) or "none"
+            raise ValueError(f"there is no field {unknown[0]}; allowed are {allowed}")
+        return content
+
+
+class OptimiserConfig(Strict):
     """How weights are changed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(gt=0)
-    """Most steps taken."""
-    minutes: float = Field(gt=0)
-    """Most minutes taken; the learning rate falls to zero at whichever end comes first."""
-    batch_size: int = Field(gt=0)
-    """Samples a step."""
+    steps: Count
+    """Steps taken; the learning rate falls to zero at their end."""
+    batch_size: Count
+    """Samples a step, in each process."""
     learning_rate: float = Field(gt=0)
     """Peak, after the warm-up."""
     warmup_steps: int = Field(default=200, ge=0)
     """Steps of linear warm-up."""
     cooldown: float = Field(default=1.0, gt=0, le=1)
-    """Last share of the run over which a cosine takes the learning rate to zero; 1 is a plain cosine."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    """Last part of the run over which a cosine takes the learning rate to zero, 0 to 1; 1 is a plain cosine."""
+    weight_decay: Weight = 0.01
     """AdamW's, on weights with two dimensions or more."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Of the averaged weights, which are the result."""
     compile: bool = False
-    """torch.compile, per repeated block where the model has them."""
+    """torch.compile, per repeated block where the model has them; the stages vae, decoder, pairs and clips have it."""
 
 
-class StageConfig(BaseModel):
-    """One stage of training."""
+class VaeConfig(Strict):
+    """Diffusers' `AutoencoderKLCogVideoX`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    in_channels: Count = 3
+    """Of a picture."""
+    out_channels: Count = 3
+    """Of a decoded picture."""
+    down_block_types: tuple[Literal["CogVideoXDownBlock3D"], ...] = ("CogVideoXDownBlock3D",) * 4
+    """One for each of `block_out_channels`."""
+    up_block_types: tuple[Literal["CogVideoXUpBlock3D"], ...] = ("CogVideoXUpBlock3D",) * 4
+    """One for each of `block_out_channels`."""
+    block_out_channels: tuple[Count, ...] = (128, 256, 256, 512)
+    """Channels at each resolution; each but the last halves the picture's size."""
+    latent_channels: Count = 16
+    """Channels of a latent."""
+    layers_per_block: Count = 3
+    """Residual blocks at each resolution."""
+    norm_num_groups: Count = 32
+    """Of the group norms; divides all channels."""
+    temporal_compression_ratio: Count = 4
+    """Frames a latent; 1 keeps them apart."""
+    sample_height: Count = 480
+    """Pixels."""
+    sample_width: Count = 720
+    """Pixels."""
+
+
+class VisionConfig(Strict):
+    """`models.vision.FaceVisionModel`."""
+
+    image_size: Count = 96
+    """Side of the crop in pixels."""
+    patch_size: Count = 8
+    """Pixels per token side; a power of two that divides `image_size`."""
+    width: Count = 192
+    """Channels of the tokens."""
+    num_layers: Count = 6
+    """Transformer blocks."""
+    num_heads: Count = 3
+    """Attention heads; divides `width`."""
+    embedding_dim: Count = 128
+    """Length of the identity embedding."""
+
+
+class ReaderConfig(Strict):
+    """`models.face_reader.FaceReaderModel`."""
+
+    image_size: Count = 128
+    """Side of the crop in pixels."""
+    channels: tuple[Count, ...] = (32, 64, 128, 192, 256)
+    """Of the stem and of each stage, multiples of 8."""
+    landmark_channels: Count = 16
+    """Kept per position for the landmarks; a multiple of 8."""
+    landmark_width: Count = 224
+    """Of the hidden layer before the points."""
+    head_channels: Count = 64
+    """Kept per position of the last map; a multiple of 8."""
+    head_width: Count = 384
+    """Of the hidden layer before shape, expression, pose and confidence."""
+    head_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of that layer's inputs that training drops."""
+    identity_dim: Count = 60
+    """Identity coefficients."""
+    expression_dim: Count = 52
+    """Expression coefficients."""
+
+
+class TransformerConfig(Strict):
+    """`models.transformer.FantasyIDTransformer3DModel`: CogVideoX's fields, and those of the injection."""
+
+    num_attention_heads: Count = 30
+    """Heads of the joint attention."""
+    attention_head_dim: Count = 64
+    """Width of a head."""
+    in_channels: Count = 16
+    """Channels of noise and reference together."""
+    out_channels: Count = 16
+    """Channels of a latent."""
+    time_embed_dim: Count = 512
+    """Width of the time's embedding."""
+    text_embed_dim: Count = 4096
+    """Width of the text states."""
+    num_layers: Count = 30
+    """Blocks."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of attention and feed-forward layers."""
+    sample_width: Count = 90
+    """Of the latents."""
+    sample_height: Count = 60
+    """Of the latents."""
+    sample_frames: Count = 49
+    """Frames of a clip."""
+    patch_size: Count = 2
+    """Latents per token side."""
+    patch_size_t: Count | None = None
+    """Latent frames per token; None is CogVideoX's own patching, one frame."""
+    temporal_compression_ratio: Count = 4
+    """The VAE's."""
+    max_text_seq_length: Count = 226
+    """Tokens of a prompt."""
+    use_rotary_positional_embeddings: bool = False
+    """Rotary codes in place of added ones."""
+    identity_token_dim: Count | None = None
+    """Width of the identity tokens; None builds no injection."""
+    injection_dim: Count | None = None
+    """Width of the injection's values; None is the transformer's own."""
+    injection_query_dim: Count | None = None
+    """Width of its queries and keys; None is `injection_dim`."""
+    injection_heads: Count | None = None
+    """Heads of the injection; None is as many as the transformer's."""
+    injection_interval: Count = 1
+    """Inject after every so many blocks."""
+    use_layer_aware: bool = True
+    """False for the ablation without layer-aware features."""
+    injection_kind: InjectionKind = "paper"
+    """The paper's injection, or the released checkpoint's."""
+
+
+class IdentityEncoderConfig(Strict):
+    """`models.identity_encoder.IdentityEncoder` on the built-in mesh; identity_token_dim is its token_dim."""
+
+    face_dim: Count = 192
+    """Width of the face tokens."""
+    grid_size: Count = 12
+    """Side of the grid of face tokens."""
+    pool_factor: Count = 2
+    """Downsampling of the grid per side."""
+    hidden_dim: int = Field(default=128, gt=0, multiple_of=64)
+    """Width of fusion."""
+    num_layers: Count = 6
+    """Of the fusion transformer."""
+    abstractor: Literal["c-abstractor", "q-former"] = "c-abstractor"
+    """The q-former is the ablation without the facial abstractor."""
+    use_vertices: bool = True
+    """False for the ablation without vertices."""
+    spiral_channels: tuple[Count, ...] = (32, 64)
+    """Channels on every level of the mesh but the last."""
+    centre: bool = False
+    """Whether what people have in common is taken out of the tokens."""
+
+
+class TokenConfig(Strict):
+    """What the encoder's tokens must fit."""
+
+    identity_token_dim: Count
+    """Their width, as the transformer's."""
+
+
+class VaeObjectiveConfig(Strict):
+    """`objectives.vae.VaeObjective`."""
+
+    edge_weight: Weight = 1.0
+    """Of the edge loss."""
+    vision_weight: Weight = 0.1
+    """Of the distance between what the vision model sees."""
+    size_weight: Weight = 1e-4
+    """Of the latents' mean square."""
+    noise: Weight = 0.1
+    """Largest standard deviation of noise on the latents."""
+    half_share: Fraction = 0.25
+    """Fraction of the pictures that are also asked for at half size."""
+
+
+class VisionObjectiveConfig(Strict):
+    """`objectives.vision.VisionObjective`."""
+
+    real_share: Fraction = 0.1
+    """Fraction of pairs that are photos."""
+    temperature: float = Field(default=0.07, gt=0)
+    """Of the softmax over people."""
+
+
+class ReaderObjectiveConfig(Strict):
+    """`objectives.reader.ReaderObjective`."""
+
+    real_share: Fraction = 0.25
+    """Fraction of crops that are photos."""
+    other_share: Fraction = 0.125
+    """Crops that show no face, over the batch size."""
+    real_weight: Weight = 0.3
+    """Of fitted answers against known ones."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Of the softmax over cosines."""
+    near: float = Field(default=0.35, gt=0)
+    """Distance, over the batch's mean, at which the softmax over distances falls by a factor of e."""
+    identity_weight: Weight = 6.0
+    """Of the shape's distance in cm."""
+    prior_weight: Weight = 0.1
+    """Of the coefficients' squared error."""
+    contrast_weight: Weight = 0.3
+    """Of telling people apart."""
+    expression_weight: Weight = 4.0
+    """Of the expression's distance in cm."""
+    pose_weight: Weight = 1.0
+    """Of the angles' error in units of 10 degrees."""
+    confidence_weight: Weight = 0.3
+    """Of faces against other pictures."""
+
+
+class EncoderObjectiveConfig(Strict):
+    """`objectives.encoder.EncoderObjective`, and the encoder it teaches."""
+
+    identity_encoder: IdentityEncoderConfig = IdentityEncoderConfig()
+    """The encoder that is taught."""
+    temperature: float = Field(default=0.07, gt=0)
+    """Of the softmax over people."""
+    contrast_weight: Weight = 0.1
+    """Of telling people apart."""
+    shape_weight: Weight = 0.5
+    """Of the coarse vertices' error in cm."""
+    shape_noise: Weight = 0.2
+    """Standard deviation added to the known head shape."""
+    drift_weight: Weight = 0.01
+    """Of what keeps the tokens from running away."""
+
+
+class VideoObjectiveConfig(Strict):
+    """`objectives.video.VideoObjective`, the encoder beside the transformer, and what of both is trained."""
+
+    identity_encoder: IdentityEncoderConfig = IdentityEncoderConfig()
+    """The encoder, where the transformer has an injection."""
+    freeze_base: bool = False
+    """Whether only injection and encoder are trained."""
+    drop_text: Fraction = 0.1
+    """Fraction of samples with the empty prompt."""
+    drop_reference: Fraction = 0.1
+    """Fraction of samples without the reference latent."""
+    drop_identity: Fraction = 0.1
+    """Fraction of samples without identity tokens."""
+    drop_all: Fraction = 0.05
+    """Fraction of samples with none of the three."""
+    shape_noise: Weight = 0.2
+    """Standard deviation added to the known head shape."""
+    drift_weight: Weight = 0.01
+    """Of what keeps the tokens from running away."""
+
+
+class StageConfig(Strict):
+    """What all stages have."""
 
     optimiser: OptimiserConfig
     """How weights are changed."""
-    model: dict[str, Any]
-    """Arguments of the model's class."""
-    objective: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage's own objective; see its module."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Of initial weights, batches and noise."""
 
 
-def load_stage(path: Path) -> StageConfig:
-    """Read a preset file.
+class UncompiledStage(StageConfig):
+    """What the stages without torch.compile have."""
 
-    Raises:
-        InvalidRequestError: The file is missing, or a field of it is wrong.
-    """
-    try:
-        return StageConfig.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError as error:
-        raise InvalidRequestError(f"The preset {path} does not exist; see configs/train.") from error
-    except (yaml.YAMLError, ValidationError) as error:
-        raise InvalidRequestError(f"The preset {path} is not valid: {error}") from error
+    @model_validator(mode="after")
+    def _is_not_compiled(self) -> "UncompiledStage":
+        if self.optimiser.compile:
+            raise ValueError("optimiser.compile is true, and this stage compiles nothing; leave it out")
+        return self
+
+
+class ReaderStage(UncompiledStage):
+    """The face reader."""
+
+    stage: Literal["reader"]
+    """Its name."""
+    model: ReaderConfig
+    """The network."""
+    objective: ReaderObjectiveConfig = ReaderObjectiveConfig()
+    """What it is asked for."""
+
+
+class VisionStage(UncompiledStage):
+    """The face vision network."""
+
+    stage: Literal["vision"]
+    """Its name."""
+    model: VisionConfig
+    """The network."""
+    objective: VisionObjectiveConfig = VisionObjectiveConfig()
+    """What it is asked for."""
+
+
+class VaeStage(StageConfig):
+    """The VAE, or its decoder alone."""
+
+    stage: Literal["vae", "decoder"]
+    """Its name."""
+    model: VaeConfig
+    """The network."""
+    objective: VaeObjectiveConfig = VaeObjectiveConfig()
+    """What it is asked for."""
+
+
+class EncoderStage(UncompiledStage):
+    """The identity encoder, taught before the video model meets it."""
+
+    stage: Literal["encoder"]
+    """Its name."""
+    model: TokenConfig
+    """What the encoder's tokens must fit."""
+    objective: EncoderObjectiveConfig = EncoderObjectiveConfig()
+    """The encoder, and what it is asked for."""
+
+
+class VideoStage(StageConfig):
+    """The video model, on pairs of frames or on clips."""
+
+    stage: Literal["pairs", "clips"]
+    """Its name."""
+    model: TransformerConfig
+    """The transformer."""
+    objective: VideoObjectiveConfig = VideoObjectiveConfig()
+    """The encoder, and what both are asked for."""
+
+    @model_validator(mode="after")
+    def _identity_has_a_place(self) -> "VideoStage":
+        if self.model.identity_token_dim is None:
+            for name in ("identity_encoder", "freeze_base"):
+                if getattr(self.objective, name) != VideoObjectiveConfig.model_fields[name].default:
+                    raise ValueError(f"objective.{name} needs model.identity_token_dim; set that, or leave it out")
+        return self
+
+
+AnyStage = ReaderStage | VisionStage | VaeStage | EncoderStage | VideoStage
+STAGES: dict[str, type[AnyStage]] = {
+    "reader": ReaderStage,
+    "vision": VisionStage,
+    "vae": VaeStage,
+    "decoder": VaeStage,
+    "encoder": EncoderStage,
+    "pairs": VideoStage,
+    "clips": VideoStage,
+}
+"""The stages in their order, and what a preset of each may say."""

@@ -1,51 +1,64 @@
-"""Pack trained stages into the model that ships.
+"""Packing trained stages into the model that ships."""
 
-Command: `python -m fantasyid.training.pack --transformer DIR --identity-encoder DIR --vae DIR --vision DIR
---reader DIR [--out FOLDER] [--storage int8]`
-"""
-
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
 
-from fantasyid.checkpoints.builtin import MINI_FOLDER, save_builtin
+from fantasyid.checkpoints.builtin import save_builtin
 from fantasyid.conditioning.text import load_text_encoder
+from fantasyid.core.checkpoint import Storage
+from fantasyid.core.old_commands import tell_new_command
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from fantasyid.training.video import SCHEDULER
+from fantasyid.training.networks import load
+from fantasyid.training.objectives.video import SCHEDULER
 
 STEPS, GUIDANCE = 25, 2.5
 
 
-def main() -> None:
-    """Parse the command line and pack."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("transformer", "identity-encoder", "vae", "vision", "reader"):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"result of training the {name}")
-    parser.add_argument("--out", type=Path, default=MINI_FOLDER, help="folder to write")
-    parser.add_argument("--storage", choices=("int8", "float16"), default="int8", help="of large weights")
-    options = parser.parse_args()
+@dataclass(frozen=True)
+class TrainedParts:
+    """Folders of the networks that are packed, as `save_pretrained` wrote them."""
+
+    transformer: Path
+    identity_encoder: Path
+    vae: Path
+    vision: Path
+    reader: Path
+
+
+def pack(parts: TrainedParts, out: Path, storage: Storage = "int8") -> None:
+    """Pack trained networks as a built-in model.
+
+    Args:
+        parts: Where they are.
+        out: Folder to write.
+        storage: How large weights are kept.
+
+    Raises:
+        FantasyIDError: A network is missing or damaged.
+    """
     tokenizer, text_encoder = load_text_encoder()
     pipeline = FantasyIDPipeline(
         tokenizer=tokenizer,
         text_encoder=text_encoder,
-        vae=AutoencoderKLCogVideoX.from_pretrained(options.vae),
-        transformer=FantasyIDTransformer3DModel.from_pretrained(options.transformer),
+        vae=load(parts.vae, AutoencoderKLCogVideoX),
+        transformer=load(parts.transformer, FantasyIDTransformer3DModel),
         scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
-        identity_encoder=IdentityEncoder.from_pretrained(options.identity_encoder),
-        face_vision=FaceVisionModel.from_pretrained(options.vision),
-        face_reader_model=FaceReaderModel.from_pretrained(options.reader),
+        identity_encoder=load(parts.identity_encoder, IdentityEncoder),
+        face_vision=load(parts.vision, FaceVisionModel),
+        face_reader_model=load(parts.reader, FaceReaderModel),
         guidance_drops_identity=True,
         default_num_inference_steps=STEPS,
         default_guidance_scale=GUIDANCE,
         fps=8,
     )
-    save_builtin(pipeline, options.out, options.storage)
+    save_builtin(pipeline, out, storage)
 
 
 if __name__ == "__main__":
-    main()
+    tell_new_command("fantasyid.training.pack", "fantasyid train pack")

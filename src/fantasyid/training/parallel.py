@@ -32,15 +32,6 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def agreed(value: float) -> float:
-    """The value of process 0."""
-    if not dist.is_initialized():
-        return value
-    holder = torch.tensor([value], dtype=torch.float64)
-    dist.broadcast(holder, 0)
-    return float(holder)
-
-
 def equalise(model: nn.Module) -> None:
     """Give all processes the weights and buffers of process 0."""
     if dist.is_initialized():

@@ -1,30 +1,21 @@
 """Shrink what the face reader says of a shape where two photos of one person disagree.
 
-Command: `python -m fantasyid.training.shrink_shape --reader DIR --manifest manifest.csv --photos DIR
---also configs/eval/shape-people.txt --out DIR`
-
 Renders teach a reader shapes, but not how photos mislead it: by lens and distance, by light, by a fuller face in a
 later year. So what is read is taken for the person's shape plus an error, both Gaussian; how the two are spread is
 learned from the people with two photos who are not held out, and the layer that gives the shape is moved towards the
 expected shape. Only that layer changes, and reading costs nothing more.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasyid.core.errors import FantasyIDError, InvalidRequestError
-from fantasyid.evaluation.reader.measures import scatter_within
-from fantasyid.evaluation.reader.portraits import read_portraits
-from fantasyid.evaluation.reader.steps import read_identities
-from fantasyid.face.reader import FaceReader
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.old_commands import tell_new_command
+from fantasyid.core.statistics import scatter_within
 from fantasyid.face.reconstruct_builtin import Mirror
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
@@ -80,37 +71,20 @@ class Shrinkage:
         layer.bias.copy_(self.centre + self.matrix @ (bias - self.centre))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line.
+def shrink(model: FaceReaderModel, identity: Tensor, person: NDArray[np.int64], part: float) -> None:
+    """Shrink what a face reader says, by what it read.
 
-    Returns:
-        The exit code: 0 done, 2 bad input.
+    Args:
+        model: The reader, whose shape layer is changed.
+        identity: (A, K) coefficients it read from photos of people who are not held out.
+        person: (A,) person of each, from 0.
+        part: How far to go, 0 to 1.
+
+    Raises:
+        InvalidRequestError: Too few people have two photos.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reader", type=Path, required=True, help="result of the stage reader")
-    parser.add_argument("--manifest", type=Path, required=True, help="CSV of the portraits")
-    parser.add_argument("--photos", type=Path, required=True, help="folder the manifest's files are in")
-    parser.add_argument("--also", type=Path, required=True, help="people held out beside the split val")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--share", type=float, default=0.5, help="how far to go, 0 to 1 (default 0.5); 1 costs accuracy on renders"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        if not 0 <= options.share <= 1:
-            raise InvalidRequestError(f"--share {options.share} is not between 0 and 1.")
-        _, others = read_portraits(options.manifest, options.also)
-        head, model = HeadModel.load(), FaceReaderModel.from_pretrained(options.reader).eval()
-        identity, person = read_identities(others, options.photos, FaceReader(model), head)
-        shrinkage = Shrinkage.fit(identity, person, Mirror.of(head).identity)
-        shrinkage.part_way(options.share).apply(model)
-        model.save_pretrained(options.out)
-    except FantasyIDError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(f"Learned from {len(person)} of {len(others)} photos; written to {options.out}.\n")
-    return 0
+    Shrinkage.fit(identity, person, Mirror.of(HeadModel.load()).identity).part_way(part).apply(model)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tell_new_command("fantasyid.training.shrink_shape", "fantasyid train shrink-shape")

@@ -17,20 +17,19 @@ from tqdm import tqdm
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import link_or_copy
 from fantasyid.training.config import OptimiserConfig
-from fantasyid.training.parallel import agreed, average_gradients, equalise, num_processes, rank
+from fantasyid.training.parallel import average_gradients, equalise, num_processes, rank
 from fantasyid.training.random_states import RandomStates
 
 Losses = dict[str, Tensor]
 _LOG_EVERY = 50
 _SAVE_EVERY_SECONDS = 120
-_AGREE_EVERY = 10  # steps between looks at process 0's clock
 
 
 class Trainer:
-    """Trains one module and keeps a running average of its weights, in one process or in several with one clock.
+    """Trains one module and keeps a running average of its weights, in one process or in several.
 
-    A run that was stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit, unless its
-    learning rate follows the minutes. So between this and `fit` nothing may be drawn at random.
+    A run that was stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit. So between this
+    and `fit` nothing may be drawn at random.
 
     Args:
         model: What is trained; parameters that do not require gradients stay as they are.
@@ -82,7 +81,7 @@ class Trainer:
         return self.average.module
 
     def fit(self, losses: Callable[[], Losses]) -> None:
-        """Train until the steps or the minutes are used up.
+        """Train until the steps are taken.
 
         Args:
             losses: Draws a batch and returns its losses; `"loss"` is minimised, the others are logged.
@@ -93,7 +92,7 @@ class Trainer:
         with tqdm(
             total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0, disable=not is_first
         ) as bar:
-            while self.progress < 1:
+            while self.step < self.config.steps:
                 for group in self.optimiser.param_groups:
                     group["lr"] = self._learning_rate()
                 values = losses()
@@ -104,8 +103,7 @@ class Trainer:
                 self.optimiser.step()
                 self.average.update_parameters(self.model)
                 self.step += 1
-                if num_processes() == 1 or self.step % _AGREE_EVERY == 0:
-                    self.seconds = agreed(before + time.monotonic() - start)
+                self.seconds = before + time.monotonic() - start
                 bar.update()
                 if self.step % _LOG_EVERY == 0 and is_first:
                     bar.set_postfix(self._log(values | {"norm": norm}))
@@ -114,11 +112,6 @@ class Trainer:
                     saved = time.monotonic()
         if is_first:
             self.save()
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, by steps or by time, whichever is more."""
-        return max(self.step / self.config.steps, self.seconds / 60 / self.config.minutes)
 
     def save(self) -> None:
         """Write the checkpoint; the one before stays beside it.
@@ -173,7 +166,7 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))
-        falling = max(0.0, (self.progress - 1 + self.config.cooldown) / self.config.cooldown)
+        falling = max(0.0, (self.step / self.config.steps - 1 + self.config.cooldown) / self.config.cooldown)
         return self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * falling))
 
     def _average(self, averaged: Any, current: Any, count: Any) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fantasyid.data.precompute import ClipPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.training.encoder import Answers, EncoderObjective, TaughtEncoder
+from fantasyid.training.objectives.encoder import Answers, EncoderObjective, TaughtEncoder
 from tests.tiny import noise, seeded, tiny_identity_encoder
 
 PEOPLE, BATCH = 8, 6

@@ -13,9 +13,9 @@ from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import CANVAS, RigSet
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
-from fantasyid.training.face import VisionObjective, disturb
-from fantasyid.training.vae import edge_loss
-from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
+from fantasyid.training.objectives.vae import edge_loss
+from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
+from fantasyid.training.objectives.vision import VisionObjective, augment
 from tests.tiny import BASE_CONFIG, noise, open_injection, seeded, tiny_identity_encoder, tiny_transformer
 
 CLIPS, BATCH = 5, 64
@@ -272,10 +272,10 @@ def test_the_vision_model_learns_from_its_objective(clips: ClipPool, rigs: RigSe
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
 
 
-def test_disturbed_pictures_stay_pictures() -> None:
+def test_augmented_pictures_stay_pictures() -> None:
     torch.manual_seed(0)
     pictures = noise(32, 3, 24, 24).sigmoid()
-    out = disturb(pictures, np.random.default_rng(0))
+    out = augment(pictures, np.random.default_rng(0))
     assert out.shape == pictures.shape
     assert out.min() >= 0
     assert out.max() <= 1

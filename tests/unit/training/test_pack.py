@@ -1,14 +1,12 @@
 """The model that ships is made of the trained networks, and samples as it was trained."""
 
-import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 from fantasyid.checkpoints.builtin import load_builtin
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from fantasyid.training.pack import main
+from tests.commands import run
 from tests.tiny_pipeline import tiny_pipeline
 
 PARTS = {
@@ -20,17 +18,15 @@ PARTS = {
 }
 
 
-def test_the_trained_networks_are_packed_and_guidance_drops_the_person(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_trained_networks_are_packed_and_guidance_drops_the_person(tmp_path: Path) -> None:
     """Training drops reference and identity together with the text, so guidance's negative branch has neither."""
     trained = tiny_pipeline()
-    arguments = ["pack", "--out", str(tmp_path / "packed"), "--storage", "float16"]
+    arguments = ["train", "pack", "--out", str(tmp_path / "packed"), "--storage", "float16"]
     for option, name in PARTS.items():
         getattr(trained, name).save_pretrained(tmp_path / name)
         arguments += [f"--{option}", str(tmp_path / name)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    main()
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
     text = {"tokenizer": trained.tokenizer, "text_encoder": trained.text_encoder}
     packed = FantasyIDPipeline(**load_builtin(tmp_path / "packed", **text))
     for name in PARTS.values():

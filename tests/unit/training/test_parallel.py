@@ -13,7 +13,6 @@ from torch import nn
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.parallel import (
-    agreed,
     average_gradients,
     equalise,
     num_processes,
@@ -38,7 +37,7 @@ def loss(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def config(steps: int) -> OptimiserConfig:
-    return OptimiserConfig(steps=steps, minutes=60, batch_size=8, learning_rate=0.05, warmup_steps=2, ema_decay=0.5)
+    return OptimiserConfig(steps=steps, batch_size=8, learning_rate=0.05, warmup_steps=2, ema_decay=0.5)
 
 
 def trained_together(folder: str) -> None:
@@ -52,12 +51,12 @@ def trained_together(folder: str) -> None:
     equalise(model)
     loss(model, batch(0, process)).backward()
     average_gradients(model.parameters())
-    result = {"gradients": [p.grad for p in model.parameters()], "mark": model[0].mark, "agreed": agreed(process + 7.5)}
+    result = {"gradients": [p.grad for p in model.parameters()], "mark": model[0].mark}
     own = network(seed=process)
     trainer = Trainer(own, config(13), Path(folder) / "run", torch.Generator())
     trainer.fit(lambda: {"loss": loss(own, batch(trainer.step, process))})
     result |= {"weights": own.state_dict(), "average": trainer.averaged.state_dict()}
-    result |= {"seconds": trainer.seconds, "saved": trainer.checkpoint.exists() or process}
+    result |= {"saved": trainer.checkpoint.exists() or process}
     dist.barrier()
     try:
         Trainer(network(seed=0), config(20), Path(folder) / "run", torch.Generator())
@@ -87,8 +86,6 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert [each.wait(timeout=120) for each in started] == [0, 0]
     first, second = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
     assert first["mark"].tolist() == second["mark"].tolist() == [0, 0]
-    assert first["agreed"] == second["agreed"] == 7.5
-    assert first["seconds"] == second["seconds"]
     assert first["saved"]
     assert "keeps the random numbers of process 0 alone" in first["refused"] == second["refused"]
 
@@ -116,7 +113,7 @@ def test_one_process_needs_nobody() -> None:
     average_gradients(model.parameters())
     assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), gradients, strict=True))
-    assert (rank(), num_processes(), agreed(3.25)) == (0, 1, 3.25)
+    assert (rank(), num_processes()) == (0, 1)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Every preset file builds the model it describes."""
+"""Every preset file builds the model it describes, and says nothing that nobody reads."""
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,126 +17,157 @@ from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.training.config import load_stage
-from fantasyid.training.encoder import EncoderObjective
-from fantasyid.training.face import VisionObjective
-from fantasyid.training.reader import ReaderObjective
-from fantasyid.training.vae import VaeObjective
-from fantasyid.training.video import VideoObjective
+from fantasyid.training import config
+from fantasyid.training.config import STAGES, AnyStage
+from fantasyid.training.config_files import load_stage
+from fantasyid.training.objectives.encoder import EncoderObjective
+from fantasyid.training.objectives.reader import ReaderObjective
+from fantasyid.training.objectives.vae import VaeObjective
+from fantasyid.training.objectives.video import VideoObjective
+from fantasyid.training.objectives.vision import VisionObjective
 
 FOLDER = Path(__file__).parents[3] / "configs" / "train"
 PRESETS = sorted(FOLDER.glob("*.yaml"))
-MODELS: dict[str, type[nn.Module]] = {
-    "vae": AutoencoderKLCogVideoX,
-    "vision": FaceVisionModel,
-    "decoder": AutoencoderKLCogVideoX,
-    "reader": FaceReaderModel,
-    "encoder": IdentityEncoder,
-    "pairs": FantasyIDTransformer3DModel,
-    "clips": FantasyIDTransformer3DModel,
+MODELS: dict[type[config.Strict], type[nn.Module]] = {
+    config.VaeConfig: AutoencoderKLCogVideoX,
+    config.VisionConfig: FaceVisionModel,
+    config.ReaderConfig: FaceReaderModel,
+    config.TransformerConfig: FantasyIDTransformer3DModel,
+    config.IdentityEncoderConfig: IdentityEncoder,
 }
-OBJECTIVES: dict[str, type] = {
-    "vae": VaeObjective,
-    "vision": VisionObjective,
-    "decoder": VaeObjective,
-    "reader": ReaderObjective,
-    "encoder": EncoderObjective,
-    "pairs": VideoObjective,
-    "clips": VideoObjective,
+OBJECTIVES: dict[type[config.Strict], type] = {
+    config.VaeObjectiveConfig: VaeObjective,
+    config.VisionObjectiveConfig: VisionObjective,
+    config.ReaderObjectiveConfig: ReaderObjective,
+    config.EncoderObjectiveConfig: EncoderObjective,
+    config.VideoObjectiveConfig: VideoObjective,
 }
-WITH_IDENTITY = ("encoder", "pairs", "clips")
-MINIMAL = "optimiser: {steps: 2, minutes: 1, batch_size: 1, learning_rate: 1.0e-3}\nmodel: {}\n"
+STAGE_FIELDS = {"freeze_base", "identity_encoder"}
+MINIMAL = "optimiser: {steps: 2, batch_size: 1, learning_rate: 1.0e-3}\nmodel: {}\n"
 
 
 def stage_of(path: Path) -> str:
     return path.stem.split("-")[1]
 
 
+def preset(stage: str) -> Any:
+    return load_stage(FOLDER / f"mini-{stage}.yaml", stage)
+
+
 def test_there_is_a_preset_for_every_stage() -> None:
-    assert {stage_of(path) for path in PRESETS} == set(MODELS)
+    assert {stage_of(path) for path in PRESETS} == set(STAGES)
+
+
+@pytest.mark.parametrize(("described", "network"), MODELS.items(), ids=lambda value: value.__name__)
+def test_a_networks_fields_are_its_own_with_its_own_defaults(
+    described: type[config.Strict], network: type[nn.Module]
+) -> None:
+    known = signature(network.__init__).parameters
+    for name, field in described.model_fields.items():
+        default = known[name].default
+        assert (list(default) if isinstance(default, list | tuple) else default) == (
+            list(field.default) if isinstance(field.default, tuple) else field.default
+        ), name
+
+
+@pytest.mark.parametrize(("described", "objective"), OBJECTIVES.items(), ids=lambda value: value.__name__)
+def test_an_objectives_fields_are_its_own_with_its_own_defaults(
+    described: type[config.Strict], objective: type
+) -> None:
+    defaults = {field.name: field.default for field in fields(objective) if field.default is not MISSING}
+    defaults.pop("reconstruct", None)
+    own = {name: field.default for name, field in described.model_fields.items() if name not in STAGE_FIELDS}
+    assert own == defaults
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_loads_and_its_model_builds(path: Path) -> None:
-    stage = load_stage(path)
-    build = MODELS[stage_of(path)]
-    known = build.__init__.__wrapped__.__annotations__ if hasattr(build.__init__, "__wrapped__") else {}
-    assert not known or build is IdentityEncoder or set(stage.model) <= set(known), (
-        "diffusers would ignore a field it does not know"
-    )
-    fields = stage.model
-    if build is IdentityEncoder:
-        assert set(fields) == {"identity_token_dim"}
-        fields = {"token_dim": fields["identity_token_dim"], **stage.objective["identity_encoder"]}
-    assert not known or set(fields) <= set(known), "diffusers would ignore a field it does not know"
+    stage: Any = load_stage(path, stage_of(path))
+    build: Callable[..., nn.Module] = MODELS.get(type(stage.model), IdentityEncoder)
     with torch.device("meta"):
-        model = build(**fields)
+        if build is IdentityEncoder:
+            encoder = stage.objective.identity_encoder.model_dump()
+            model = build(token_dim=stage.model.identity_token_dim, **encoder)
+        else:
+            model = build(**stage.model.model_dump())
     assert 1e5 < sum(parameter.numel() for parameter in model.parameters()) < 1e8
-
-
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_a_preset_sets_only_fields_of_its_objective(path: Path) -> None:
-    stage = load_stage(path)
-    extra = {"freeze_base", "identity_encoder"} if stage_of(path) in WITH_IDENTITY else set()
-    assert set(stage.objective) - extra <= {field.name for field in fields(OBJECTIVES[stage_of(path)])}
-    if extra:
-        encoder_fields = stage.objective.get("identity_encoder", {})
-        with torch.device("meta"):
-            encoder = IdentityEncoder(token_dim=stage.model["identity_token_dim"], **encoder_fields)
-        assert set(encoder_fields) <= set(encoder.config)
-        assert encoder.config.face_dim == load_stage(FOLDER / "mini-vision.yaml").model["width"]
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_opens_with_its_command_and_hardware(path: Path) -> None:
     command, hardware = path.read_text().splitlines()[:2]
-    assert command.startswith(f"# Command:  python -m fantasyid.training {stage_of(path)} --config configs/train/")
-    assert path.name in command
+    assert f"fantasyid train {stage_of(path)} --config configs/train/{path.name} " in command
+    assert command.startswith("# Command:  ")
     assert hardware.startswith("# Hardware: ")
 
 
 def test_the_video_stages_share_their_network_and_its_encoder() -> None:
-    encoder, pairs, clips = (load_stage(FOLDER / f"mini-{name}.yaml") for name in WITH_IDENTITY)
+    encoder, pairs, clips = preset("encoder"), preset("pairs"), preset("clips")
     assert pairs.model == clips.model
-    assert encoder.model.items() <= pairs.model.items()
-    encoders = [stage.objective["identity_encoder"] for stage in (encoder, pairs, clips)]
+    assert encoder.model.identity_token_dim == pairs.model.identity_token_dim
+    encoders = [stage.objective.identity_encoder for stage in (encoder, pairs, clips)]
     assert encoders[0] == encoders[1] == encoders[2]
+    assert encoders[0].face_dim == preset("vision").model.width
 
 
 def test_the_decoder_stage_goes_on_with_the_vae() -> None:
-    vae, decoder = (load_stage(FOLDER / f"mini-{name}.yaml").model for name in ("vae", "decoder"))
-    assert decoder == vae
+    assert preset("decoder").model == preset("vae").model
 
 
 def test_networks_are_of_the_size_of_the_clips() -> None:
-    vae, clips = (load_stage(FOLDER / f"mini-{name}.yaml").model for name in ("vae", "clips"))
-    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    vae, clips = preset("vae").model, preset("clips").model
+    factor = 2 ** (len(vae.block_out_channels) - 1)
     size = MINI_CLIPS.size // factor
-    assert (clips["sample_height"], clips["sample_width"], clips["sample_frames"]) == (size, size, MINI_CLIPS.frames)
-    assert clips["max_text_seq_length"] == MINI_CLIPS.text_length
-    assert clips["in_channels"] == 2 * clips["out_channels"] == 2 * vae["latent_channels"]
-    assert vae["temporal_compression_ratio"] == clips["temporal_compression_ratio"] == 1
+    assert (clips.sample_height, clips.sample_width, clips.sample_frames) == (size, size, MINI_CLIPS.frames)
+    assert clips.max_text_seq_length == MINI_CLIPS.text_length
+    assert clips.in_channels == 2 * clips.out_channels == 2 * vae.latent_channels
+    assert vae.temporal_compression_ratio == clips.temporal_compression_ratio == 1
+
+
+def read(folder: Path, text: str, stage: str = "vision") -> AnyStage:
+    path = folder / "preset.yaml"
+    path.write_text(text)
+    return load_stage(path, stage)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "colour: red\n", "colour"),
-        (MINIMAL.replace("steps: 2", "steps: 0"), "steps"),
-        (MINIMAL.replace("steps: 2, ", ""), "steps"),
-        (MINIMAL.replace("steps: 2", "stepz: 2"), "stepz"),
-        ("optimiser: {", "not valid"),
+        (
+            MINIMAL + "colour: red\n",
+            r"preset.yaml of the stage vision .*no field colour; allowed are optimiser",
+        ),
+        (MINIMAL.replace("steps: 2", "stepz: 2"), r"optimiser: there is no field stepz; allowed are steps, batch_size"),
+        (MINIMAL.replace("steps: 2", "steps: 2, minutes: 3"), "there is no field minutes"),
+        (
+            MINIMAL.replace("{}", "{colour: red}"),
+            r"model: there is no field colour; allowed are image_size",
+        ),
+        (MINIMAL + "objective: {noise: 0.1}\n", r"objective: there is no field noise; allowed are real_share, temp"),
+        (MINIMAL + "objective: {real_share: 1.5}\n", r"objective.real_share: .*less than or equal to 1, not 1.5"),
+        (MINIMAL.replace("steps: 2", "steps: 0"), r"optimiser.steps: .*greater than 0, not 0"),
+        (MINIMAL.replace("steps: 2, ", ""), r"optimiser.steps: is required and missing"),
+        (MINIMAL.replace("1.0e-3", ".nan"), r"optimiser.learning_rate"),
+        (MINIMAL.replace("1.0e-3", "1.0e-3, compile: true"), "this stage compiles nothing"),
+        (MINIMAL + "stage: vae\n", r"is a config of the stage vae; give one of vision"),
+        ("optimiser: {", "is not YAML"),
+        ("- 1\n", "holds no fields"),
     ],
 )
-def test_wrong_presets_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "preset.yaml"
-    path.write_text(MINIMAL)
-    assert load_stage(path).seed == 0
-    path.write_text(text)
-    with pytest.raises(InvalidRequestError, match=message):
-        load_stage(path)
+def test_wrong_presets_are_refused_by_name_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    assert read(tmp_path, MINIMAL).seed == 0
+    with pytest.raises(InvalidRequestError, match=message) as refusal:
+        read(tmp_path, text)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("objective", ["freeze_base: true", "identity_encoder: {hidden_dim: 64}"])
+def test_identity_without_a_place_for_it_is_refused(tmp_path: Path, objective: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"objective\.\w+ needs model.identity_token_dim"):
+        read(tmp_path, MINIMAL + f"objective: {{{objective}}}\n", "clips")
+    assert read(tmp_path, MINIMAL.replace("{}", "{identity_token_dim: 8}") + f"objective: {{{objective}}}\n", "clips")
 
 
 def test_a_missing_preset_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="does not exist"):
-        load_stage(tmp_path / "none.yaml")
+    with pytest.raises(InvalidRequestError, match="There is no file"):
+        load_stage(tmp_path / "none.yaml", "vae")

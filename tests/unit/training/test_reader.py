@@ -13,7 +13,7 @@ from fantasyid.face.align import READER_SCALE, reader_transform, restore_points
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import rotation_matrix
 from fantasyid.models.face_reader import FaceCropReading, FaceReaderModel
-from fantasyid.training.reader import ReaderObjective, _Crops, _join, degrade, mean_landmarks
+from fantasyid.training.objectives.reader import ReaderObjective, _Crops, _join, degrade, mean_landmarks
 from tests.tiny import noise, seeded
 
 PEOPLE, BATCH = 9, 16

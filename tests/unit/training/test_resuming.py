@@ -14,8 +14,10 @@ from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.repose.prepare import _save
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.training.__main__ import main
+from fantasyid.training.config_files import load_stage
 from fantasyid.training.random_states import RandomStates
+from fantasyid.training.stages import StageInputs
+from fantasyid.training.stages import train as train_stage
 from tests.tiny import BASE_CONFIG, noise, seeded
 from tests.unit.data.conftest import _photo
 
@@ -42,17 +44,17 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stage_of(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """The model of a preset, its batch size and objective, and further arguments of the command."""
+def stage_of(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The model of a preset, its batch size and objective, and what else the stage reads."""
     if name == "clips":
-        return {"model": {**BASE_CONFIG, "dropout": 0.1}, "optimiser": {"batch_size": 2}}, []
+        return {"model": {**BASE_CONFIG, "dropout": 0.1}, "optimiser": {"batch_size": 2}}, {}
     if name == "vision":
         head = HeadModel.load()
         _save(folder / "rigs.npz", [_photo(head, place) for place in range(2)], head)
         fields = {"model": VISION, "objective": {"real_share": 0.25}, "optimiser": {"batch_size": 4}}
-        return fields, ["--rigs", str(folder / "rigs.npz")]
+        return fields, {"rigs": folder / "rigs.npz"}
     seeded(FaceVisionModel, **VISION).save_pretrained(folder / "vision")
-    vision = ["--vision", str(folder / "vision")]
+    vision = {"vision": folder / "vision"}
     if name == "encoder":
         encoder = {"face_dim": 32, "grid_size": 3, "pool_factor": 3, "hidden_dim": 64, "num_layers": 1}
         encoder |= {"spiral_channels": [8, 16], "centre": True}
@@ -68,13 +70,15 @@ def stage_of(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
 def train(pool: Path, tmp_path: Path) -> Callable[[str, str, int], dict[str, Any]]:
     """Train a stage in a folder up to a number of steps, at an even learning rate; the checkpoint it leaves."""
 
-    def call(name: str, out: str, steps: int) -> dict[str, Any]:
+    def call(name: str, out: str, steps: int, **changes: Any) -> dict[str, Any]:
         fields, others = stage_of(name, tmp_path)
-        even = {"steps": steps, "minutes": 600, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
+        for part, change in changes.items():
+            fields[part] = {**fields.get(part, {}), **change} if isinstance(change, dict) else change
+        even = {"steps": steps, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
         preset = tmp_path / f"{name}-{steps}.yaml"
-        preset.write_text(yaml.safe_dump({**fields, "optimiser": {**even, **fields["optimiser"]}, "seed": 3}))
+        preset.write_text(yaml.safe_dump({"seed": 3, **fields, "optimiser": {**even, **fields["optimiser"]}}))
         folder = tmp_path / out
-        main([name, "--config", str(preset), "--pool", str(pool), "--out", str(folder), "--device", "cpu", *others])
+        train_stage(load_stage(preset, name), StageInputs((pool,), folder, "cpu", **others))
         checkpoint: dict[str, Any] = torch.load(folder / "checkpoint.pt", weights_only=True)
         return checkpoint
 
@@ -107,6 +111,37 @@ def test_a_checkpoint_without_random_states_is_refused(
     torch.save(checkpoint, tmp_path / "old" / "checkpoint.pt")
     with pytest.raises(InvalidRequestError, match=r"checkpoint.pt is of an earlier version"):
         train("clips", "old", 2)
+
+
+@pytest.mark.dropout
+def test_the_config_is_kept_and_only_more_steps_go_on(train: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    train("clips", "run", 1)
+    kept = load_stage(tmp_path / "run" / "config.yaml", "clips")
+    assert kept == load_stage(tmp_path / "clips-1.yaml", "clips")
+    weights = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    for change, name, before, asked in (
+        ({"optimiser": {"weight_decay": 0.5}}, "optimiser.weight_decay", "0.01", "0.5"),
+        ({"model": {"num_layers": 10}}, "model.num_layers", "3", "10"),
+        ({"objective": {"drop_text": 0.2}}, "objective.drop_text", "0.1", "0.2"),
+        ({"seed": 4}, "seed", "3", "4"),
+    ):
+        words = f"begun with {name}: {before}, and the preset says {asked}; go on with the same .*, or begin .* --out"
+        with pytest.raises(InvalidRequestError, match=words):
+            train("clips", "run", 1, **change)
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == weights
+    assert load_stage(tmp_path / "run" / "config.yaml", "clips") == kept
+    assert train("clips", "run", 2)["step"] == 2
+    assert load_stage(tmp_path / "run" / "config.yaml", "clips").optimiser.steps == 2
+    with pytest.raises(InvalidRequestError, match=r"optimiser.steps: 2, and the preset says 1"):
+        train("clips", "run", 1)
+
+
+@pytest.mark.dropout
+def test_a_checkpoint_without_its_config_is_refused(train: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    train("clips", "run", 1)
+    (tmp_path / "run" / "config.yaml").unlink()
+    with pytest.raises(InvalidRequestError, match=r"holds a checkpoint and no config.yaml"):
+        train("clips", "run", 2)
 
 
 def test_numbers_of_another_device_are_refused() -> None:

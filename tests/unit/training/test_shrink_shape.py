@@ -14,7 +14,8 @@ from fantasyid.face.reader import FaceReader
 from fantasyid.face.reconstruct_builtin import Mirror
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
-from fantasyid.training.shrink_shape import Shrinkage, main
+from fantasyid.training.shrink_shape import Shrinkage
+from tests.commands import refusal
 from tests.unit.face.faces import portrait
 
 PEOPLE = 4000
@@ -101,7 +102,7 @@ def test_the_reader_answers_what_the_map_makes_of_its_answers() -> None:
     assert FaceReader(model).read(portrait()).head.pose == pose
 
 
-def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     lines = ["id,person,file,sex,split,face_x0,face_y0,face_x1,face_y1"]
     for name in ("a1", "a2", "b1"):
         Image.fromarray(portrait()).save(tmp_path / f"{name}.png")
@@ -109,11 +110,8 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     (tmp_path / "people.txt").write_text("b\n")
     load_component(MINI_FOLDER, "face_reader_model").save_pretrained(tmp_path / "reader")
-    manifest, also, reader = tmp_path / "manifest.csv", tmp_path / "people.txt", tmp_path / "reader"
-    given = ["--reader", reader, "--manifest", manifest, "--photos", tmp_path, "--also", also, "--out", tmp_path / "o"]
-    arguments = [str(value) for value in given]
-    assert main(arguments) == 2
-    assert "two photos that could be read: 1; 60 coefficients" in capsys.readouterr().err
-    assert main([*arguments, "--share", "1.5"]) == 2
-    assert "--share 1.5 is not between 0 and 1" in capsys.readouterr().err
+    given = {"reader": "reader", "manifest": "manifest.csv", "photos": ".", "leave-out": "people.txt", "out": "o"}
+    arguments = [word for name, place in given.items() for word in (f"--{name}", tmp_path / place)]
+    message = refusal("train", "shrink-shape", *arguments)
+    assert "two photos that could be read: 1; 60 coefficients" in message
     assert not (tmp_path / "o").exists()

@@ -23,7 +23,7 @@ class InterruptionError(Exception):
 
 
 def config(**changes: float) -> OptimiserConfig:
-    fields = {"steps": 60, "minutes": 60, "batch_size": 16, "learning_rate": 0.05, "warmup_steps": 4, "ema_decay": 0.8}
+    fields = {"steps": 60, "batch_size": 16, "learning_rate": 0.05, "warmup_steps": 4, "ema_decay": 0.8}
     return OptimiserConfig(**{**fields, **changes})
 
 
@@ -142,15 +142,12 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("ticking")
-def test_the_minutes_stop_a_run_and_count_over_resumptions(tmp_path: Path) -> None:
-    run = trainer(tmp_path, steps=10**9, minutes=1)
-    fit(run)
-    assert (run.step, run.seconds) == (31, 61)
-    assert trainer(tmp_path, steps=10**9, minutes=1).progress >= 1
-    resumed = trainer(tmp_path, steps=10**9, minutes=2)
-    assert resumed.progress == pytest.approx(61 / 120)
-    fit(resumed)
-    assert (resumed.step, resumed.seconds) == (61, 120)
+def test_seconds_are_logged_and_change_nothing(tmp_path: Path) -> None:
+    run = fit(trainer(tmp_path, steps=50))
+    assert (run.step, run.seconds, logged(tmp_path)[-1]["seconds"]) == (50, 99, 99)
+    slow = trainer(tmp_path / "other", steps=50)
+    slow.seconds = 10.0**6
+    assert states_equal(fit(slow).averaged, run.averaged)
 
 
 def test_only_matrices_decay(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from fantasyid.data.precompute import ClipPool
 from fantasyid.models.frame_vae import encode_frames
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.training.vae import VaeObjective, face_region, latent_statistics, reconstruct, training_pictures
+from fantasyid.training.objectives.vae import (
+    VaeObjective,
+    face_region,
+    latent_statistics,
+    reconstruct,
+    training_pictures,
+)
 from tests.tiny import noise, seeded
 from tests.tiny_pipeline import tiny_frame_vae
 

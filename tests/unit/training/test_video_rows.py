@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.training.video import SCHEDULER, VideoModel, VideoObjective
+from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from tests.tiny import BASE_CONFIG, tiny_identity_encoder, tiny_transformer
 
 ROWS, BATCH, CHANNELS = 5, 64, BASE_CONFIG["out_channels"]

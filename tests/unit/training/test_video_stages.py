@@ -1,4 +1,4 @@
-"""What each stage of the video model trains, leaves alone and saves, by the command."""
+"""What each stage of the video model trains, leaves alone and saves."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,12 +16,15 @@ from fantasyid.geometry.decimate import MeshHierarchy
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
-from fantasyid.training.__main__ import main
+from fantasyid.training.config_files import load_stage
+from fantasyid.training.stages import StageInputs
+from fantasyid.training.stages import train as train_stage
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 
 CLIPS, GRID, FACE_DIM = 4, 4, 32
 ENCODER = {"face_dim": FACE_DIM, "grid_size": GRID, "pool_factor": 2, "hidden_dim": 64, "num_layers": 1}
 ENCODER |= {"spiral_channels": [8, 16]}
+NO_IDENTITY: dict[str, Any] = dict.fromkeys(IDENTITY_CONFIG)
 Train = Callable[..., Path]
 
 
@@ -41,7 +44,7 @@ def train(tmp_path: Path) -> Train:
         text=noise(CLIPS, 6, 20, seed=5),
         null_text=noise(1, 6, 20, seed=6),
     )
-    tiny_transformer(identity_token_dim=None).save_pretrained(tmp_path / "base" / "transformer")
+    tiny_transformer(**NO_IDENTITY).save_pretrained(tmp_path / "base" / "transformer")
 
     def call(
         stage: str,
@@ -57,16 +60,15 @@ def train(tmp_path: Path) -> Train:
         for field in fields(pool):
             array = getattr(pool, field.name).half().numpy()
             np.save(folder / f"latent_{field.name}.npy", array * np.float16(np.nan if field.name in spoilt else 1))
-        even = {"steps": steps, "minutes": 600, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
+        even = {"steps": steps, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
         preset = {
             "optimiser": {**even, "batch_size": 4, "ema_decay": 0.0, "weight_decay": 0.0, **(optimiser or {})},
             "model": {**BASE_CONFIG, **(IDENTITY_CONFIG if identity else {})},
             "objective": {**({"identity_encoder": ENCODER} if identity else {}), **objective},
         }
         (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
-        arguments = [stage, "--config", tmp_path / "preset.yaml", "--pool", folder, "--out", out, "--device", "cpu"]
-        arguments += ["--init", tmp_path / "base", *([] if encoder is None else ["--encoder", encoder])]
-        main([str(argument) for argument in arguments])
+        inputs = StageInputs((folder,), out, "cpu", init=tmp_path / "base", encoder=encoder)
+        train_stage(load_stage(tmp_path / "preset.yaml", stage), inputs)
         return out / "result"
 
     return call

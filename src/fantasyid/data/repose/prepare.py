@@ -1,13 +1,10 @@
 """Portrait photos -> one file of rigs for `repose.render`.
 
-Command: `python -m fantasyid.data.repose.prepare --portraits DIR --out rigs.npz [--split train]`
-
 Needs the extra `build` (MediaPipe's person segmentation). DIR holds `manifest.csv` (columns id, person, file, sex,
 age_decade, tier, source, split), `landmarks.npz` (`ids`, `landmarks` (P, 478, 3) pixels) and the photos. Takes about
 0.35 s a photo on one core. Photos that cannot be re-posed well are left out and counted by reason.
 """
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from torch import Tensor
 
 from fantasyid.core.errors import UnreadablePhotoError
 from fantasyid.core.id_files import read_ids
+from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.optional import require
 from fantasyid.data.portraits import read_portraits
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN
@@ -32,20 +30,6 @@ MAX_FIT_ERROR_CM = 0.15
 MAX_OUTSIDE = 0.1  # share of the portrait frame that lies beyond the photo's edge
 _UNIT = CANVAS / 256  # canvas pixels in which blurs below are given
 _SEX = {"": 0, "female": 1, "male": 2}
-
-
-def main() -> None:
-    """Parse the command line and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--portraits", type=Path, required=True, help="manifest.csv, landmarks.npz, photos")
-    parser.add_argument("--out", type=Path, required=True, help="file to write (.npz)")
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="rows of the manifest to take")
-    parser.add_argument("--leave-out", type=Path, help="file of person ids, one a line, who are not taken")
-    parser.add_argument("--only", type=Path, help="file of person ids, one a line, who alone are taken")
-    parser.add_argument("--limit", type=int, default=None, help="take only the first N photos")
-    options = parser.parse_args()
-    left_out = prepare(options.portraits, options.out, options.split, options.limit, options.leave_out, options.only)
-    print("left out:", dict(left_out) or "none")  # noqa: T201 - the command's result
 
 
 def prepare(
@@ -181,4 +165,4 @@ def _save(out: Path, photos: list[dict[str, Any]], head: HeadModel) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tell_new_command("fantasyid.data.repose.prepare", "fantasyid data prepare")

@@ -6,13 +6,16 @@ Canvas coordinates are pixels, x right and y down, pixel centres at integers.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fantasyid.core.errors import TopologyMismatchError
+from fantasyid.core.errors import InvalidRequestError, TopologyMismatchError
+from fantasyid.core.input_files import check_input_file
+from fantasyid.core.npz_files import ArchiveError, read_npz
 from fantasyid.face.align import PORTRAIT_SIZE
 from fantasyid.geometry.head_model import FACE_OVAL, NUM_SKIN_LANDMARKS, PART_NAMES, HeadModel
 from fantasyid.geometry.projection import project_camera
@@ -152,17 +155,23 @@ class RigSet:
         """Read the file of `repose.prepare` to the device of `layers` and derive the depth grids there.
 
         Raises:
+            InvalidRequestError: The file is missing or damaged.
             TopologyMismatchError: The heads were fitted with another head model.
         """
         import cv2
 
         device = layers.head.mean.device
-        with np.load(path, allow_pickle=False) as archive:
-            fields = {name: archive[name] for name in archive.files}
+        check_input_file(path, "rigs")
+        try:
+            fields: dict[str, Any] = read_npz(path)
+        except ArchiveError as error:
+            raise InvalidRequestError(
+                f"{path} cannot be read ({error}); make it again with `fantasyid data prepare`."
+            ) from error
         if str(fields.pop("head", "")) != layers.head.coefficients_hash:
             raise TopologyMismatchError(
                 f"The heads in {path} were fitted with another head model; make the file again with "
-                "python -m fantasyid.data.repose.prepare."
+                "`fantasyid data prepare`."
             )
 
         def pictures(name: str, flag: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import write_together
+from fantasyid.core.statistics import scatter_within
 from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_line
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
 
@@ -66,23 +67,6 @@ def cosine_distance(values: Tensor) -> Tensor:
     """1 - cosine of all pairs, (A,K) -> (A,A) float64, 0 to 2; 1 from a row that is zero."""
     unit = F.normalize(values.double(), dim=1)
     return 1 - unit @ unit.T
-
-
-def scatter_within(values: NDArray[np.float64], person: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Covariance of what one person's pictures disagree about.
-
-    Args:
-        values: (A,K).
-        person: (A,) person of each; pictures of people with a single one do not enter.
-
-    Returns:
-        (K,K).
-    """
-    count = np.bincount(person)
-    means = np.stack([np.bincount(person, column) for column in values.T], 1) / np.maximum(count, 1)[:, None]
-    apart = values - means[person]
-    scatter: NDArray[np.float64] = apart.T @ apart / (count[count > 0] - 1).sum()
-    return scatter
 
 
 @dataclass(frozen=True, eq=False)

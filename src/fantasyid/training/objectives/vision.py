@@ -1,4 +1,4 @@
-"""Telling people apart: the objective of the face vision net, and disturbed pictures for all face nets."""
+"""Telling people apart: the objective of the face vision net, and augmented pictures for all face nets."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ class VisionObjective:
         real = self._real_pairs(num_real)
         for name, pictures in zip(("face", "frame_face"), real, strict=True):
             rendered = torch.from_numpy(getattr(self.pool, name)[rows]).to(device).float() / 255
-            views.append(disturb(torch.cat([rendered, pictures]), self.rng))
+            views.append(augment(torch.cat([rendered, pictures]), self.rng))
         if self.rng.uniform() < 0.5:
             views = [view.flip(-1) for view in views]
         with torch.autocast(device.type, torch.bfloat16):
@@ -80,7 +80,7 @@ def info_nce(codes: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return loss, (scores.argmax(1) == label).float().mean()
 
 
-def disturb(pictures: Tensor, rng: np.random.Generator) -> Tensor:
+def augment(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     """Change brightness, contrast, colour, sharpness and noise of (B, 3, H, W) in [0, 1]."""
     batch, device = len(pictures), pictures.device
 

@@ -18,9 +18,9 @@ from fantasyid.models.population_norm import drift, token_spread
 from fantasyid.models.qformer import QFormerLayer
 from fantasyid.models.spiral import SpiralEncoder
 from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
-from fantasyid.training.face import disturb, info_nce
+from fantasyid.training.objectives.vae import edge_loss
+from fantasyid.training.objectives.vision import augment, info_nce
 from fantasyid.training.trainer import Losses
-from fantasyid.training.vae import edge_loss
 
 _PATCH = 8
 _CODE = 128
@@ -168,7 +168,7 @@ class EncoderObjective:
         identity = rows["identity"][people].float()
         noise = torch.randn((2, *identity.shape), device=identity.device)
         vertices = self.head.neutral((identity + self.shape_noise * noise).flatten(0, 1))
-        faces = disturb(views.float() / 255, self.rng) * 2 - 1
+        faces = augment(views.float() / 255, self.rng) * 2 - 1
         return faces, vertices, identity, rows["neutral_face"][people].float() / 127.5 - 1
 
     def _coarse_offsets(self, encoder: SpiralEncoder, identity: Tensor) -> Tensor:

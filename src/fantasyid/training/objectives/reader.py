@@ -23,7 +23,7 @@ from fantasyid.face.align import (
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
 from fantasyid.geometry.projection import euler_degrees
 from fantasyid.models.face_reader import FaceReaderModel
-from fantasyid.training.face import disturb
+from fantasyid.training.objectives.vision import augment
 from fantasyid.training.trainer import Losses
 
 
@@ -55,8 +55,8 @@ class ReaderObjective:
         other_share: Crops that show no face, over `batch_size`.
         real_weight: Weight of fitted shape, expression and pose, which are estimates, against known ones.
         temperature: Of the InfoNCE softmax over cosines.
-        near_share: Distance over the face, as a share of the batch's mean, at which the InfoNCE softmax over distances
-            falls by a factor of e. A share, because in cm exaggerated shapes would lower the loss.
+        near: Distance over the face, measured by the batch's mean distance, at which the InfoNCE softmax over distances
+            falls by a factor of e. Not in cm, because exaggerated shapes would lower the loss then.
         identity_weight: Weight of the shape's distance in cm.
         prior_weight: Weight of the mean square of the coefficients' error, which decides what the face does not show.
         contrast_weight: Weight of the InfoNCE term.
@@ -74,7 +74,7 @@ class ReaderObjective:
     other_share: float = 0.125
     real_weight: float = 0.3
     temperature: float = 0.1
-    near_share: float = 0.35
+    near: float = 0.35
     identity_weight: float = 6.0
     prior_weight: float = 0.1
     contrast_weight: float = 0.3
@@ -87,7 +87,7 @@ class ReaderObjective:
         num_real = int(self.batch_size * self.real_share) // 2 * 2
         crops = _join(self._rendered(self.batch_size - num_real), self._real(num_real))
         others = self._other_pictures(int(self.batch_size * self.other_share))
-        pictures = degrade(disturb(torch.cat([crops.pictures, others]), self.rng), self.rng)
+        pictures = degrade(augment(torch.cat([crops.pictures, others]), self.rng), self.rng)
         with torch.autocast(model.device.type, torch.bfloat16):
             reading = model(pictures * 2 - 1)
         faces = len(crops.pictures)
@@ -147,7 +147,7 @@ class ReaderObjective:
         twice = torch.cdist(known[: len(first)], known[len(first) :], compute_mode=exact) < 1e-3
         twice = twice & (label[:, None] != label)
         losses = []
-        for scores in (first @ second.T / self.temperature, -((distance / self.near_share) ** 2)):
+        for scores in (first @ second.T / self.temperature, -((distance / self.near) ** 2)):
             scores = scores.masked_fill(twice, -torch.inf)
             losses += [F.cross_entropy(scores, label), F.cross_entropy(scores.T, label)]
         nearest = (first @ second.T).masked_fill(twice, -torch.inf).argmax(1)

@@ -1,0 +1,300 @@
+"""`fantasyid train`: the stages of the built-in model, and what is done with their results."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.input_files import check_input_file
+
+# The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
+_INPUTS, _RUN = "What it reads", "The run"
+
+
+class TrainingDevice(StrEnum):
+    """Where to compute; several GPUs are chosen by torchrun."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Storage(StrEnum):
+    """How large weights are kept; `core.checkpoint.Storage`."""
+
+    int8 = "int8"
+    float16 = "float16"
+
+
+Config = Annotated[
+    Path, typer.Option(help="Preset of the stage, see configs/train; RUN/config.yaml of a run works too.")
+]
+Pools = Annotated[
+    list[Path],
+    typer.Option(help="Folder of `fantasyid data render`; give it again for more.", rich_help_panel=_INPUTS),
+]
+EncodedPools = Annotated[
+    list[Path],
+    typer.Option(
+        help="Folder of `fantasyid data render` and `encode`; give it again for more.", rich_help_panel=_INPUTS
+    ),
+]
+Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data prepare`.", rich_help_panel=_INPUTS)]
+Vision = Annotated[Path, typer.Option(help="Result of the stage vision.", rich_help_panel=_INPUTS)]
+Out = Annotated[
+    Path,
+    typer.Option(help="Folder of log, checkpoints and result; a run begun there goes on.", rich_help_panel=_RUN),
+]
+DeviceOption = Annotated[TrainingDevice, typer.Option(help="Where to compute.", rich_help_panel=_RUN)]
+
+train_app = typer.Typer(
+    help="Train the built-in model, stage by stage: reader, vision, vae, encoder, pairs, clips (docs/training.md).\n\n"
+    "Several GPUs: torchrun --nproc-per-node 2 -m fantasyid train clips ...",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@train_app.command()
+def reader(
+    config: Config,
+    pool: Annotated[Path, typer.Option(help="Folder of `fantasyid data views`.", rich_help_panel=_INPUTS)],
+    rigs: Rigs,
+    out: Out,
+    init: Annotated[
+        Path | None, typer.Option(help="Result of this stage to start from.", rich_help_panel=_INPUTS)
+    ] = None,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Train the face reader: landmarks, head shape, expression and pose from a crop of a face.
+
+    [bold]Example[/bold]
+
+      fantasyid train reader --config configs/train/mini-reader.yaml --pool views --rigs rigs.npz --out runs/reader
+    """
+    _train("reader", config, device, pools=(pool,), out=out, rigs=rigs, init=init)
+
+
+@train_app.command()
+def vision(
+    config: Config,
+    pool: Annotated[Path, typer.Option(help="Folder of `fantasyid data render`.", rich_help_panel=_INPUTS)],
+    rigs: Rigs,
+    out: Out,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Train the face vision network to tell people apart; its tokens are what the identity encoder sees.
+
+    [bold]Example[/bold]
+
+      fantasyid train vision --config configs/train/mini-vision.yaml --pool pairs --rigs rigs.npz --out runs/vision
+    """
+    _train("vision", config, device, pools=(pool,), out=out, rigs=rigs)
+
+
+@train_app.command()
+def vae(
+    config: Config,
+    pool: Pools,
+    vision: Vision,
+    out: Out,
+    init: Annotated[
+        Path | None, typer.Option(help="Result of this stage to start from.", rich_help_panel=_INPUTS)
+    ] = None,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Train the VAE, which turns frames into latents and back.
+
+    [bold]Example[/bold]
+
+      fantasyid train vae --config configs/train/mini-vae.yaml --pool pairs --pool clips --vision runs/vision/result
+      --out runs/vae
+    """
+    _train("vae", config, device, pools=tuple(pool), out=out, vision=vision, init=init)
+
+
+@train_app.command()
+def decoder(
+    config: Config,
+    pool: Pools,
+    init: Annotated[Path, typer.Option(help="Result of the stage vae.", rich_help_panel=_INPUTS)],
+    vision: Vision,
+    out: Out,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Go on with the VAE's decoder alone: the latents stay what they are, so the video model stays trained.
+
+    [bold]Example[/bold]
+
+      fantasyid train decoder --config configs/train/mini-decoder.yaml --pool pairs --init runs/vae/result
+      --vision runs/vision/result --out runs/decoder
+    """
+    _train("decoder", config, device, pools=tuple(pool), out=out, vision=vision, init=init)
+
+
+@train_app.command()
+def encoder(
+    config: Config,
+    pool: Pools,
+    vision: Vision,
+    out: Out,
+    init: Annotated[
+        Path | None, typer.Option(help="Result of this stage to start from.", rich_help_panel=_INPUTS)
+    ] = None,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Teach the identity encoder people, before the video model meets it.
+
+    [bold]Example[/bold]
+
+      fantasyid train encoder --config configs/train/mini-encoder.yaml --pool pairs --pool clips
+      --vision runs/vision/result --out runs/encoder
+    """
+    _train("encoder", config, device, pools=tuple(pool), out=out, vision=vision, init=init)
+
+
+VideoInit = Annotated[
+    Path | None, typer.Option(help="Result of the stage pairs or clips to start from.", rich_help_panel=_INPUTS)
+]
+TaughtEncoder = Annotated[
+    Path | None, typer.Option(help="Result of the stage encoder to start from.", rich_help_panel=_INPUTS)
+]
+
+
+@train_app.command()
+def pairs(
+    config: Config,
+    pool: EncodedPools,
+    out: Out,
+    init: VideoInit = None,
+    encoder: TaughtEncoder = None,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Train the video model on pairs of frames, where most is learned about faces.
+
+    [bold]Example[/bold]
+
+      torchrun --nproc-per-node 2 -m fantasyid train pairs --config configs/train/mini-pairs.yaml --pool pairs
+      --encoder runs/encoder/result --out runs/pairs
+    """
+    _train("pairs", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder)
+
+
+@train_app.command()
+def clips(
+    config: Config,
+    pool: EncodedPools,
+    out: Out,
+    init: VideoInit = None,
+    encoder: TaughtEncoder = None,
+    device: DeviceOption = TrainingDevice.auto,
+) -> None:
+    """Train the video model on clips, which add motion.
+
+    [bold]Example[/bold]
+
+      torchrun --nproc-per-node 2 -m fantasyid train clips --config configs/train/mini-clips.yaml --pool clips
+      --init runs/pairs/result --out runs/clips
+    """
+    _train("clips", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder)
+
+
+@train_app.command("shrink-shape")
+def shrink_shape(
+    reader: Annotated[Path, typer.Option(help="Result of the stage reader.", rich_help_panel=_INPUTS)],
+    manifest: Annotated[Path, typer.Option(help="CSV of the portraits.", rich_help_panel=_INPUTS)],
+    photos: Annotated[Path, typer.Option(help="Folder the manifest's files are in.", rich_help_panel=_INPUTS)],
+    leave_out: Annotated[
+        Path, typer.Option(help="People held out beside the split val: one id a line.", rich_help_panel=_INPUTS)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the reader to.", rich_help_panel=_RUN)],
+    share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="How far to go, 0 to 1; 1 costs accuracy on renders.", rich_help_panel=_RUN),
+    ] = 0.5,
+) -> None:
+    """Shrink what the face reader says of a shape where two photos of one person disagree.
+
+    [bold]Example[/bold]
+
+      fantasyid train shrink-shape --reader runs/reader/result --manifest PORTRAITS/manifest.csv --photos PORTRAITS
+      --leave-out configs/eval/shape-people.txt --out runs/reader/shrunk
+    """
+    check_input_file(manifest, "manifest")
+    check_input_file(leave_out, "list of people")
+    if not photos.is_dir():
+        raise InvalidRequestError(f"There is no folder {photos}; check the path given as --photos.")
+
+    from fantasyid.core.output_files import make_folder
+    from fantasyid.evaluation.reader.portraits import read_portraits
+    from fantasyid.evaluation.reader.steps import read_identities
+    from fantasyid.face.reader import FaceReader
+    from fantasyid.geometry.head_model import HeadModel
+    from fantasyid.models.face_reader import FaceReaderModel
+    from fantasyid.training.networks import load
+    from fantasyid.training.shrink_shape import shrink
+
+    _, others = read_portraits(manifest, leave_out)
+    model = load(reader, FaceReaderModel)
+    identity, person = read_identities(others, photos, FaceReader(model), HeadModel.load())
+    shrink(model, identity, person, share)
+    make_folder(out)
+    model.save_pretrained(out)
+    typer.echo(f"Learned from {len(person)} of {len(others)} photos; written to {out}.")
+
+
+@train_app.command()
+def pack(
+    transformer: Annotated[Path, typer.Option(help="Folder transformer of the last stage.", rich_help_panel=_INPUTS)],
+    identity_encoder: Annotated[
+        Path, typer.Option(help="Folder identity_encoder of the last stage.", rich_help_panel=_INPUTS)
+    ],
+    vae: Annotated[Path, typer.Option(help="Result of the stage vae or decoder.", rich_help_panel=_INPUTS)],
+    vision: Annotated[Path, typer.Option(help="Folder face_vision of the stage encoder.", rich_help_panel=_INPUTS)],
+    reader: Annotated[Path, typer.Option(help="Result of the stage reader, shrunk.", rich_help_panel=_INPUTS)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write. Default: the built-in model's.", rich_help_panel=_RUN)
+    ] = None,
+    storage: Annotated[Storage, typer.Option(help="Of large weights.", rich_help_panel=_RUN)] = Storage.int8,
+) -> None:
+    """Pack trained networks into the model that ships.
+
+    [bold]Example[/bold]
+
+      fantasyid train pack --transformer runs/clips/result/transformer
+      --identity-encoder runs/clips/result/identity_encoder --vae runs/decoder/result
+      --vision runs/encoder/result/face_vision --reader runs/reader/shrunk
+    """
+    from fantasyid.checkpoints.builtin import MINI_FOLDER
+    from fantasyid.core.output_files import make_folder
+    from fantasyid.training.pack import TrainedParts, pack
+
+    folder = MINI_FOLDER if out is None else out
+    make_folder(folder)
+    pack(TrainedParts(transformer, identity_encoder, vae, vision, reader), folder, storage.value)
+
+
+def chosen_device(device: TrainingDevice) -> str:
+    """The device's name in PyTorch.
+
+    Raises:
+        InvalidRequestError: A GPU is asked for, and there is none.
+    """
+    import torch
+
+    there = torch.cuda.is_available()
+    if device is TrainingDevice.cuda and not there:
+        raise InvalidRequestError("There is no usable CUDA device on this machine; use --device cpu.")
+    if device is TrainingDevice.auto:
+        return "cuda" if there else "cpu"
+    return device.value
+
+
+def _train(stage: str, config: Path, device: TrainingDevice, **inputs: Any) -> None:
+    from fantasyid.training.config_files import load_stage
+    from fantasyid.training.stages import StageInputs, train
+
+    settings = load_stage(config, stage)
+    train(settings, StageInputs(device=chosen_device(device), **inputs))

@@ -1,0 +1,238 @@
+"""The stages of training the built-in model, each from its inputs to what it leaves in the run's folder.
+
+Stages in order: `reader`, `vision`, `vae`, `encoder`, then `pairs` and `clips` of the video model, each starting from
+the result of the one before. `decoder` goes on with the VAE's decoder alone: the latents stay what they were, so the
+video model stays trained. The result is saved in diffusers' form in the folder `result`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import CogVideoXDDIMScheduler
+
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.output_files import make_folder
+from fantasyid.data.face_views import FaceViews
+from fantasyid.data.precompute import ClipPool, LatentPool
+from fantasyid.data.repose.rig import HeadLayers, RigSet
+from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.vision import FaceVisionModel
+from fantasyid.training import networks
+from fantasyid.training.config import AnyStage, EncoderStage, ReaderStage, VaeStage, VideoStage, VisionStage
+from fantasyid.training.config_files import keep_config
+from fantasyid.training.objectives.encoder import EncoderObjective, TaughtEncoder
+from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
+from fantasyid.training.objectives.vae import VaeObjective, latent_statistics, reconstruct, training_pictures
+from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
+from fantasyid.training.objectives.vision import VisionObjective
+from fantasyid.training.parallel import rank, start_processes
+from fantasyid.training.trainer import Trainer
+
+_NOT_OF_THE_OBJECTIVE = {"freeze_base", "identity_encoder"}
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """What a stage reads and where it writes.
+
+    Attributes:
+        pools: Folders of clips, or one of face views for the stage reader; one for the stage vision.
+        out: Folder of checkpoints, config, log and result; a run begun there is continued.
+        device: Such as `"cuda"`.
+        rigs: File of rigs, for reader and vision.
+        init: Result to start from; of this stage for reader, vae and decoder, of the one before for pairs and clips.
+        vision: Result of the stage vision, for vae, decoder and encoder.
+        encoder: Result of the stage encoder, for pairs and clips.
+    """
+
+    pools: tuple[Path, ...]
+    out: Path
+    device: str
+    rigs: Path | None = None
+    init: Path | None = None
+    vision: Path | None = None
+    encoder: Path | None = None
+
+    def only_pool(self, stage: str) -> Path:
+        """The folder of a stage that takes one."""
+        if len(self.pools) > 1:
+            raise InvalidRequestError(f"The stage {stage} takes one folder with --pool, not {len(self.pools)}.")
+        return self.pools[0]
+
+
+def train(config: AnyStage, inputs: StageInputs) -> None:
+    """Train a stage, or go on with it, and save its result.
+
+    Args:
+        config: Of the stage.
+        inputs: What it reads and where it writes.
+
+    Raises:
+        FantasyIDError: An input is missing or does not fit, or the run in the folder was begun with another config.
+    """
+    inputs = replace(inputs, device=start_processes(inputs.device))
+    make_folder(inputs.out)
+    keep_config(config, inputs.out, writes=rank() == 0)
+    torch.manual_seed(config.seed)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    if isinstance(config, ReaderStage):
+        _train_reader(config, inputs)
+    elif isinstance(config, VisionStage):
+        _train_vision(config, inputs)
+    elif isinstance(config, VaeStage):
+        _train_vae(config, inputs)
+    elif isinstance(config, EncoderStage):
+        _train_encoder(config, inputs)
+    else:
+        _train_video(config, inputs)
+
+
+def _train_reader(config: ReaderStage, inputs: StageInputs) -> None:
+    rigs, head = _rigs(inputs), HeadModel.load().to(inputs.device)
+    model = networks.face_reader(config.model, inputs.init, lambda: mean_landmarks(rigs))
+    model.to(inputs.device).train()
+    views = FaceViews.open(inputs.only_pool(config.stage), inputs.device)
+    batch_size = config.optimiser.batch_size
+    _check_enough(batch_size // 2, {"people in the views": len(views), "photos in the rigs": len(rigs)})
+    rng = _rng(config)
+    trainer = Trainer(model, config.optimiser, inputs.out, rng)
+    objective = ReaderObjective(views, rigs, head, batch_size, rng, **config.objective.model_dump())
+    _finish(trainer, lambda: objective(model), inputs.out)
+
+
+def _train_vision(config: VisionStage, inputs: StageInputs) -> None:
+    model = networks.build(FaceVisionModel, config.model.model_dump()).to(inputs.device)
+    pool, rigs = ClipPool.open(inputs.only_pool(config.stage)), _rigs(inputs)
+    batch_size = config.optimiser.batch_size
+    _check_enough(batch_size, {"clips in the pool": len(pool)})
+    rng = _rng(config)
+    trainer = Trainer(model, config.optimiser, inputs.out, rng)
+    objective = VisionObjective(pool, rigs, batch_size, rng, **config.objective.model_dump())
+    _finish(trainer, lambda: objective(model), inputs.out)
+
+
+def _train_vae(config: VaeStage, inputs: StageInputs) -> None:
+    decoder_only = config.stage == "decoder"
+    if decoder_only and inputs.init is None:
+        raise InvalidRequestError("The stage decoder goes on with a trained VAE; give its folder with --init.")
+    vision = networks.vision_network(inputs.vision).to(inputs.device).requires_grad_(False)
+    vae = networks.frame_vae(config.model, inputs.init)
+    vae.to(inputs.device).encoder.requires_grad_(not decoder_only)
+    pictures = torch.cat([training_pictures(pool, inputs.device) for pool in _clip_pools(inputs)])
+    generator = _generator(config, inputs)
+    trainer = Trainer(vae, config.optimiser, inputs.out, generator)
+    objective = VaeObjective(
+        pictures=pictures,
+        vision=vision,
+        batch_size=config.optimiser.batch_size,
+        generator=generator,
+        reconstruct=torch.compile(reconstruct, dynamic=False) if config.optimiser.compile else reconstruct,
+        **config.objective.model_dump(),
+    )
+    trainer.fit(lambda: objective(vae))
+    if rank() == 0:
+        result: Any = trainer.averaged
+        if not decoder_only:
+            mean, std = latent_statistics(result, objective.pictures)
+            result.register_to_config(latents_mean=mean, latents_std=std)
+        result.save_pretrained(inputs.out / "result")
+
+
+def _train_encoder(config: EncoderStage, inputs: StageInputs) -> None:
+    head = HeadModel.load().to(inputs.device)
+    token_dim, fields = config.model.identity_token_dim, config.objective.identity_encoder
+    encoder = networks.identity_encoder(fields, token_dim, None, inputs.init, head).to(inputs.device)
+    vision = networks.vision_network(inputs.vision).to(inputs.device)
+    model = TaughtEncoder(vision, encoder).to(inputs.device).train()
+    rng = _rng(config)
+    trainer = Trainer(model, config.optimiser, inputs.out, rng)
+    objective = EncoderObjective(
+        pools=_clip_pools(inputs),
+        head=head,
+        batch_size=config.optimiser.batch_size,
+        rng=rng,
+        **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
+    )
+    trainer.fit(lambda: objective(model))
+    if rank() == 0:
+        averaged: Any = trainer.averaged
+        objective.measure_population(averaged)
+        averaged.vision.save_pretrained(inputs.out / "result" / "face_vision")
+        averaged.encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
+
+
+def _train_video(config: VideoStage, inputs: StageInputs) -> None:
+    head = HeadModel.load().to(inputs.device)
+    transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
+    token_dim, encoder = config.model.identity_token_dim, None
+    if token_dim is not None:
+        fields = config.objective.identity_encoder
+        encoder = networks.identity_encoder(fields, token_dim, inputs.encoder, inputs.init, head)
+        encoder.to(inputs.device).train()
+    elif inputs.encoder is not None:
+        raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
+    if config.objective.freeze_base:
+        for name, parameter in transformer.named_parameters():
+            parameter.requires_grad_("injection" in name)
+    model = VideoModel(transformer, encoder)
+    pools = [LatentPool.open(folder, inputs.device) for folder in inputs.pools]
+    generator = _generator(config, inputs)
+    trainer = Trainer(model, config.optimiser, inputs.out, generator)
+    if config.optimiser.compile:
+        transformer.compile_repeated_blocks(fullgraph=True)
+    objective = VideoObjective(
+        pools=pools,
+        scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
+        head=head,
+        batch_size=config.optimiser.batch_size,
+        generator=generator,
+        **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
+    )
+    trainer.fit(lambda: objective(model))
+    if rank() == 0:
+        averaged: Any = trainer.averaged
+        averaged.transformer.save_pretrained(inputs.out / "result" / "transformer")
+        if encoder is not None:
+            objective.measure_population(averaged.identity_encoder)
+            averaged.identity_encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
+
+
+def _finish(trainer: Trainer, losses: Callable[[], Any], folder: Path) -> None:
+    trainer.fit(losses)
+    if rank() == 0:
+        result: Any = trainer.averaged
+        result.save_pretrained(folder / "result")
+
+
+def _generator(config: AnyStage, inputs: StageInputs) -> torch.Generator:
+    """Each process draws its own samples."""
+    return torch.Generator(inputs.device).manual_seed(config.seed + rank())
+
+
+def _rng(config: AnyStage) -> np.random.Generator:
+    """As `_generator`, for stages that draw with numpy."""
+    return np.random.default_rng(config.seed + rank())
+
+
+def _clip_pools(inputs: StageInputs) -> list[ClipPool]:
+    return [ClipPool.open(folder) for folder in inputs.pools]
+
+
+def _rigs(inputs: StageInputs) -> RigSet:
+    if inputs.rigs is None:
+        raise InvalidRequestError("This stage reads photos too; give the file of `fantasyid data prepare` with --rigs.")
+    return RigSet.load(inputs.rigs, HeadLayers.build(HeadModel.load().to(inputs.device)))
+
+
+def _check_enough(needed: int, there: dict[str, int]) -> None:
+    """Refuse a batch that is larger than what each of its rows is drawn from once."""
+    for what, count in there.items():
+        if count < needed:
+            raise InvalidRequestError(
+                f"A batch needs {needed} {what}, and there are {count}; make more, or lower batch_size."
+            )
