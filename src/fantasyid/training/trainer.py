@@ -1,4 +1,4 @@
-"""The training loop every stage shares: AdamW, warm-up and cosine, clipped gradients, averaged weights, resuming."""
+"""The training loop of every stage: AdamW, warm-up and cosine, clipped gradients, averaged weights, resuming."""
 
 import json
 import math

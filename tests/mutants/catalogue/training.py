@@ -180,6 +180,27 @@ TRAINING = (
         _STAGES + "test_the_identity_encoder_is_saved_with_the_mesh_of_the_head",
     ),
     Mutation(
+        "a run goes on with its own config alone",
+        "training/config_files.py",
+        "        _refuse_other(config, kept, folder)\n",
+        "",
+        "tests/unit/training/test_resuming.py::test_the_config_is_kept_and_only_more_steps_go_on",
+    ),
+    Mutation(
+        "a network to start from is the one that the preset describes",
+        _NETWORKS,
+        "    check_same(config.model_dump(), loaded.config, folder)\n    return loaded",
+        "    return loaded",
+        "tests/unit/training/test_starting.py::test_an_injection_that_is_not_the_presets_is_refused",
+    ),
+    Mutation(
+        "fields that the preset leaves out are compared too",
+        _NETWORKS,
+        "    check_same(config.model_dump(), loaded.config, folder)\n    return loaded",
+        "    check_same(config.model_dump(exclude_unset=True), loaded.config, folder)\n    return loaded",
+        "tests/unit/training/test_starting.py::test_a_field_that_the_preset_leaves_out_has_its_default_and_is_compared",
+    ),
+    Mutation(
         "the learning rate warms up",
         "training/trainer.py",
         "warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))",

@@ -118,7 +118,7 @@ def test_views_shapes_and_targets_are_of_the_same_people(pool: ClipPool, head: H
     known = nn.functional.avg_pool2d(torch.from_numpy(pool.face).float() / 127.5 - 1, 24).flatten(1)
     seen, known = (x - x.mean(1, keepdim=True) for x in (seen, known))
     found = (nn.functional.normalize(seen, dim=1) @ nn.functional.normalize(known, dim=1).T).argmax(1)
-    assert (found == who.repeat(2)).float().mean() > 0.9  # pictures are disturbed
+    assert (found == who.repeat(2)).float().mean() > 0.9  # pictures are augmented
 
 
 @pytest.mark.parametrize("encoder", [{}, {"use_vertices": False}, {"centre": False}])

@@ -21,7 +21,7 @@ class Motion:
 
     Attributes:
         phrase: What the caption says of it.
-        channels: Parts it uses; two motions that share none may be joined.
+        channels: Parts it uses; two motions with none in common may be joined.
         angles_deg: (T, 3) yaw, pitch, roll added to the photo's pose.
         expression: Curves by ARKit name, 0 to 1.
         own: (T,) how much of the photo's own expression is left.
@@ -114,11 +114,11 @@ def _camera_gaze(rng: np.random.Generator, frames: int) -> Motion:
 def _smile(rng: np.random.Generator, frames: int) -> Motion:
     ramp, start = _ramp(rng, frames), rng.uniform(0.0, 0.3)
     amount = rng.uniform(0.6, 1.0) * ramp
-    shapes = {f"{name}{side}": share * amount for side in ("Left", "Right") for name, share in _SMILE_SHARES}
+    shapes = {f"{name}{side}": part * amount for side in ("Left", "Right") for name, part in _SMILE_PARTS}
     return Motion("smiles", frozenset({"mouth"}), _still(frames), shapes, start + (0.6 - start) * ramp)
 
 
-_SMILE_SHARES = (("mouthSmile", 1.0), ("cheekSquint", 0.5), ("mouthDimple", 0.25))
+_SMILE_PARTS = (("mouthSmile", 1.0), ("cheekSquint", 0.5), ("mouthDimple", 0.25))
 
 
 def _serious(rng: np.random.Generator, frames: int) -> Motion:

@@ -40,7 +40,7 @@ _INNER_COLOUR = {
 
 @dataclass(frozen=True)
 class HeadLayers:
-    """What every photo shares: the head model split into what is drawn and how.
+    """The same for every photo: the head model split into what is drawn and how.
 
     Attributes:
         head: The head model, on the rigs' device.
@@ -109,7 +109,7 @@ class RigSet:
         image: (P, 3, CANVAS, CANVAS) uint8 RGB.
         alpha: (P, 1, CANVAS, CANVAS) uint8 person mask.
         backdrop: (P, 3, 64, 64) uint8 background with the person painted away.
-        identity: (P, K) head model coefficients, shared by the photos of one person.
+        identity: (P, K) head model coefficients, the same for all photos of one person.
         expression: (P, E) the photo's own expression.
         scale: (P,) canvas pixels per cm.
         rotation: (P, 3, 3) head pose of the photo.
