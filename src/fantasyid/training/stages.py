@@ -22,7 +22,15 @@ from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
-from fantasyid.training.config import AnyStage, EncoderStage, ReaderStage, VaeStage, VideoStage, VisionStage
+from fantasyid.training.config import (
+    AnyStage,
+    EncoderStage,
+    ReaderStage,
+    TransformerConfig,
+    VaeStage,
+    VideoStage,
+    VisionStage,
+)
 from fantasyid.training.config_files import keep_config
 from fantasyid.training.objectives.encoder import EncoderObjective, TaughtEncoder
 from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
@@ -180,7 +188,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> None:
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_("injection" in name)
     model = VideoModel(transformer, encoder)
-    pools = [LatentPool.open(folder, inputs.device) for folder in inputs.pools]
+    pools = _latent_pools(inputs, config.model)
     generator = _generator(config, inputs)
     trainer = Trainer(model, config.optimiser, inputs.out, generator)
     if config.optimiser.compile:
@@ -221,6 +229,22 @@ def _rng(config: AnyStage) -> np.random.Generator:
 
 def _clip_pools(inputs: StageInputs) -> list[ClipPool]:
     return [ClipPool.open(folder) for folder in inputs.pools]
+
+
+def _latent_pools(inputs: StageInputs, config: TransformerConfig) -> list[LatentPool]:
+    """The encoded pools, which must have the widths of the transformer and one number of frames."""
+    pools = [LatentPool.open(folder, inputs.device) for folder in inputs.pools]
+    for folder, pool in zip(inputs.pools, pools, strict=True):
+        _, frames, channels, _, _ = pool.clips.shape
+        found = {"frames": frames, "out_channels": channels, "text_embed_dim": pool.text.shape[-1]}
+        wanted = {"frames": pools[0].clips.shape[1], **config.model_dump(include=set(found))}
+        for name, count in found.items():
+            if count != wanted[name]:
+                raise InvalidRequestError(
+                    f"The pool {folder} has {count} {name}, and {wanted[name]} are needed by the preset and the first "
+                    "pool; encode it again with `fantasyid data encode`, or choose another."
+                )
+    return pools
 
 
 def _rigs(inputs: StageInputs) -> RigSet:

@@ -1,12 +1,16 @@
 """`fantasyid train` as a user meets it: every command trains, or refuses in one sentence."""
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from typer.main import get_command
 
+from fantasyid.cli.main import app
 from fantasyid.training.config import STAGES
 from tests.commands import refusal, run, run_module
 from tests.tiny import seeded, tiny_face_vision
@@ -34,6 +38,19 @@ def command(stage: str, folder: Path, **changes: object) -> list[object]:
 def test_every_stage_is_a_command() -> None:
     assert set(INPUTS) == set(STAGES)
     assert run("train", "--help").exit_code == 0
+
+
+def test_the_commands_of_presets_and_documentation_exist() -> None:
+    text = (PRESETS.parents[1] / "docs" / "training.md").read_text().replace("\\\n", " ")
+    lines = [*text.splitlines(), *(path.read_text().splitlines()[0] for path in PRESETS.glob("*.yaml"))]
+    found = [re.search(r"\bfantasyid ((?:train|data) .*--.*)", line) for line in lines if "`" not in line]
+    commands = [shlex.split(match[1]) for match in found if match]
+    assert len(commands) == 22
+    for words in commands:
+        command = get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        command.make_context("fantasyid", words).close()
 
 
 @pytest.mark.parametrize("stage", INPUTS)

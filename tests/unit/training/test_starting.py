@@ -9,9 +9,10 @@ import torch
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
-from fantasyid.training.config import IdentityEncoderConfig, TransformerConfig
-from fantasyid.training.stages import StageInputs
+from fantasyid.training.config import IdentityEncoderConfig, TransformerConfig, VisionConfig
+from fantasyid.training.stages import StageInputs, _check_enough
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 
 ENCODER = {"face_dim": 32, "grid_size": 4, "hidden_dim": 64, "num_layers": 2, "spiral_channels": [8, 16]}
@@ -88,6 +89,17 @@ def test_a_stage_of_one_pool_refuses_several() -> None:
     assert StageInputs((Path("pairs"),), Path("out"), "cpu").only_pool("vision") == Path("pairs")
     with pytest.raises(InvalidRequestError, match="The stage vision takes one folder with --pool, not 2"):
         StageInputs((Path("pairs"), Path("clips")), Path("out"), "cpu").only_pool("vision")
+
+
+def test_a_batch_larger_than_what_it_is_drawn_from_is_refused() -> None:
+    _check_enough(4, {"clips in the pool": 4})
+    with pytest.raises(InvalidRequestError, match="A batch needs 5 clips in the pool, and there are 4; make more"):
+        _check_enough(5, {"clips in the pool": 4})
+
+
+def test_networks_whose_sizes_do_not_fit_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match=r"The preset's model cannot be built \(patch_size 7 must be"):
+        networks.build(FaceVisionModel, VisionConfig(patch_size=7).model_dump())
 
 
 def test_a_trained_encoder_goes_on(tmp_path: Path) -> None:

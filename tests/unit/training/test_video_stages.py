@@ -1,5 +1,6 @@
 """What each stage of the video model trains, leaves alone and saves."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.decimate import MeshHierarchy
 from fantasyid.geometry.head_model import HeadModel
@@ -72,6 +74,24 @@ def train(tmp_path: Path) -> Train:
         return out / "result"
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("shape", "words", "message"),
+    [((3, 8), 20, "8 out_channels, and 4"), ((3, 4), 24, "24 text_embed_dim, and 20"), ((2, 4), 20, "2 frames, and 3")],
+)
+def test_pools_of_another_format_are_refused(
+    train: Train, tmp_path: Path, shape: tuple[int, int], words: int, message: str
+) -> None:
+    train("clips", 1, identity=False)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "pool", other)
+    np.save(other / "latent_clips.npy", np.zeros((CLIPS, *shape, 6, 4), np.float16))
+    np.save(other / "latent_text.npy", np.zeros((CLIPS, 6, words), np.float16))
+    config = load_stage(tmp_path / "preset.yaml", "clips")
+    inputs = StageInputs((tmp_path / "pool", other), other, "cpu")
+    with pytest.raises(InvalidRequestError, match=f"The pool {other} has {message}"):
+        train_stage(config, inputs)
 
 
 def transformer(result: Path) -> dict[str, Tensor]:
