@@ -8,6 +8,7 @@ import pytest
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.face_views import FaceViews
 from fantasyid.data.precompute import ClipPool
+from fantasyid.geometry.head_model import HeadModel
 from tests.commands import refusal, run
 
 
@@ -25,6 +26,7 @@ def test_prepare(portraits: Path) -> None:
     assert "list of people" in refusal(*given, "--leave-out", portraits / "none.txt")
     assert "list of people" in refusal(*given, "--only", portraits / "none.txt")
     assert "does not exist" in refusal(*given[:-1], portraits / "none" / "rigs.npz")
+    assert "manifest.csv has no photo of the split train" in refusal(*given)
     assert run(*given, "--limit", "0").exit_code == 2
     assert run(*given, "--split", "test").exit_code == 2
 
@@ -39,6 +41,8 @@ def test_render_and_views(tmp_path: Path, given: tuple[str, str, str]) -> None:
     assert f"{rigs} cannot be read" in refusal(*arguments, "1")
     np.savez(rigs, head=np.array("other"))
     assert "another head model" in refusal(*arguments, "1")
+    np.savez(rigs, head=np.array(HeadModel.load().coefficients_hash))
+    assert f"{rigs} lacks alpha, alpha_end, backdrop" in refusal(*arguments, "1")
     assert run(*arguments, "0").exit_code == 2
     assert run(*arguments, "1", "--seed", "-1").exit_code == 2
     assert not (tmp_path / "out").exists()

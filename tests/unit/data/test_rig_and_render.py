@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fantasyid.core.errors import TopologyMismatchError
+from fantasyid.core.errors import InvalidRequestError, TopologyMismatchError
 from fantasyid.data.repose.mixing import mix
 from fantasyid.data.repose.render import Rendering, Scene, render
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, HeadLayers, RigSet, blur
@@ -280,7 +280,7 @@ def test_blur_is_a_gaussian_of_its_width(sigma: float) -> None:
 
 def test_a_file_of_someone_else_is_not_read_as_pickle(tmp_path: Path, layers: HeadLayers) -> None:
     np.savez(tmp_path / "rigs.npz", image=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(InvalidRequestError, match="Object arrays cannot be loaded"):
         RigSet.load(tmp_path / "rigs.npz", layers)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fantasyid.core.errors import UnreadablePhotoError
+from fantasyid.core.errors import InvalidRequestError, UnreadablePhotoError
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.optional import require
@@ -40,7 +40,11 @@ def prepare(
     leave_out: Path | None = None,
     only: Path | None = None,
 ) -> Counter[str]:
-    """Write the rigs of a split; returns how many photos were left out, by reason."""
+    """Write the rigs of a split; returns how many photos were left out, by reason.
+
+    Raises:
+        FantasyIDError: There is no photo to take, one cannot be read, or MediaPipe is not installed.
+    """
     unwanted = set() if leave_out is None else read_ids(leave_out)
     wanted = None if only is None else read_ids(only)
     asked = read_portraits(portraits / "manifest.csv", ("sex", "age_decade", "tier", "source", "yaw_deg"))
@@ -49,6 +53,10 @@ def prepare(
     rows = rows[:limit]
     with np.load(portraits / "landmarks.npz", allow_pickle=False) as archive:
         landmarks = dict(zip(archive["ids"].tolist(), archive["landmarks"], strict=True))
+    if not rows:
+        raise InvalidRequestError(
+            f"{portraits / 'manifest.csv'} has no photo of the split {split} and the people asked for; ask for others."
+        )
     head, segment = HeadModel.load(), _segmenter()
     left_out: Counter[str] = Counter()
     people: dict[str, list[dict[str, Any]]] = {}
@@ -77,6 +85,9 @@ def prepare(
             arrays = {name: np.asarray(value, np.float32) for name, value in fitted.items()}
             other = len(photos) + (len(kept) - 1 - 2 * place)
             photos.append(theirs[k] | arrays | {"person": person, "other": other})
+    if not photos:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
+        raise InvalidRequestError(f"No photo of {portraits} can be re-posed ({reasons}); add other photos.")
     _save(out, photos, head)
     return +left_out
 

@@ -25,6 +25,11 @@ CANVAS = 2 * PORTRAIT_SIZE
 CANVAS_MARGIN = 1.2
 GRID = 64
 _REGISTRATION_CM = 0.7
+_ARRAYS = {
+    *("identity", "expression", "scale", "rotation", "translation", "landmarks"),
+    *("person", "other", "sex", "decade", "weight"),
+    *("image", "image_end", "alpha", "alpha_end", "backdrop", "backdrop_end"),
+}
 _SKIN_PARTS = ("face", "scalp", "ears", "neck")
 _MOUTH_PARTS = ("mouth_interior", "teeth_upper", "teeth_lower", "tongue")
 _INNER_PARTS = (*_MOUTH_PARTS, "eye_left", "eye_right")
@@ -172,6 +177,10 @@ class RigSet:
             raise TopologyMismatchError(
                 f"The heads in {path} were fitted with another head model; make the file again with "
                 "`fantasyid data prepare`."
+            )
+        if lacking := sorted(_ARRAYS - set(fields)):
+            raise InvalidRequestError(
+                f"{path} lacks {', '.join(lacking)}; make it again with `fantasyid data prepare`."
             )
 
         def pictures(name: str, flag: int) -> Tensor:
