@@ -1,12 +1,11 @@
 """`fantasyid data`: from portraits to what the stages of `fantasyid train` read."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from fantasyid.cli.train import TrainingDevice, chosen_device
+from fantasyid.cli.train import DeviceOption, chosen_device
 from fantasyid.core.clip_format import MINI_CLIPS
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
@@ -16,16 +15,8 @@ from fantasyid.core.input_files import check_input_file
 _LARGEST_SEED = 2**32 - 1
 
 
-class Split(StrEnum):
-    """Rows of the manifest."""
-
-    train = "train"
-    val = "val"
-
-
 Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data prepare`.")]
 Seed = Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of everything that is drawn.")]
-DeviceOption = Annotated[TrainingDevice, typer.Option(help="Where to compute.")]
 
 data_app = typer.Typer(
     help="Make what the built-in model is trained on: prepare, render, views, encode. See docs/training.md.",
@@ -38,7 +29,7 @@ data_app = typer.Typer(
 def prepare(
     portraits: Annotated[Path, typer.Option(help="Folder with manifest.csv, landmarks.npz and the photos.")],
     out: Annotated[Path, typer.Option(help="File of rigs to write, FILE.npz.")],
-    split: Annotated[Split, typer.Option(help="Rows of the manifest to take.")] = Split.train,
+    split: Annotated[Literal["train", "val"], typer.Option(help="Rows of the manifest to take.")] = "train",
     leave_out: Annotated[Path | None, typer.Option(help="File of people who are not taken, one id a line.")] = None,
     only: Annotated[Path | None, typer.Option(help="File of people who alone are taken, one id a line.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only the first photos.")] = None,
@@ -61,7 +52,7 @@ def prepare(
     from fantasyid.data.repose.prepare import prepare
 
     check_outputs([out], overwrite=True)
-    left_out = prepare(portraits, out, split.value, limit, leave_out, only)
+    left_out = prepare(portraits, out, split, limit, leave_out, only)
     reasons = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
     typer.echo(f"Written to {out}; photos left out: {reasons or 'none'}.")
 
@@ -75,7 +66,7 @@ def render(
         int, typer.Option(min=1, max=MINI_CLIPS.frames, help="Neighbouring frames kept of every clip; 2 for pairs.")
     ] = MINI_CLIPS.frames,
     seed: Seed = 0,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Render clips of re-posed people to a pool; most show people who do not exist.
 
@@ -97,7 +88,7 @@ def encode(
     pool: Annotated[Path, typer.Option(help="Folder of `fantasyid data render`.")],
     vae: Annotated[Path, typer.Option(help="Result of the stage vae.")],
     vision: Annotated[Path, typer.Option(help="Folder face_vision of the stage encoder.")],
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Encode a pool to what the video model reads: latents, face tokens and text states, beside the clips.
 
@@ -125,7 +116,7 @@ def views(
     out: Annotated[Path, typer.Option(help="Folder to write, about 0.3 MB a person.")],
     people: Annotated[int, typer.Option(min=1, help="How many.")],
     seed: Seed = 0,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Render crops of faces with known shape, expression, pose and landmarks, for the face reader.
 

@@ -1,31 +1,16 @@
 """`fantasyid train`: the stages of the built-in model, and what is done with their results."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from fantasyid.core.choices import Device
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 _INPUTS, _RUN = "What it reads", "The run"
-
-
-class TrainingDevice(StrEnum):
-    """Where to compute; several GPUs are chosen by torchrun."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Storage(StrEnum):
-    """How large weights are kept; `core.checkpoint.Storage`."""
-
-    int8 = "int8"
-    float16 = "float16"
 
 
 Config = Annotated[
@@ -47,7 +32,7 @@ Out = Annotated[
     Path,
     typer.Option(help="Folder of log, checkpoints and result; a run begun there goes on.", rich_help_panel=_RUN),
 ]
-DeviceOption = Annotated[TrainingDevice, typer.Option(help="Where to compute.", rich_help_panel=_RUN)]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=_RUN)]
 
 train_app = typer.Typer(
     help="Train the built-in model, stage by stage: reader, vision, vae, encoder, pairs, clips (docs/training.md).\n\n"
@@ -66,7 +51,7 @@ def reader(
     init: Annotated[
         Path | None, typer.Option(help="Result of this stage to start from.", rich_help_panel=_INPUTS)
     ] = None,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train the face reader: landmarks, head shape, expression and pose from a crop of a face.
 
@@ -83,7 +68,7 @@ def vision(
     pool: Annotated[Path, typer.Option(help="Folder of `fantasyid data render`.", rich_help_panel=_INPUTS)],
     rigs: Rigs,
     out: Out,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train the face vision network to tell people apart; its tokens are what the identity encoder sees.
 
@@ -103,7 +88,7 @@ def vae(
     init: Annotated[
         Path | None, typer.Option(help="Result of this stage to start from.", rich_help_panel=_INPUTS)
     ] = None,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train the VAE, which turns frames into latents and back.
 
@@ -122,7 +107,7 @@ def decoder(
     init: Annotated[Path, typer.Option(help="Result of the stage vae.", rich_help_panel=_INPUTS)],
     vision: Vision,
     out: Out,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Go on with the VAE's decoder alone: the latents stay what they are, so the video model stays trained.
 
@@ -143,7 +128,7 @@ def encoder(
     init: Annotated[
         Path | None, typer.Option(help="Result of this stage to start from.", rich_help_panel=_INPUTS)
     ] = None,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Teach the identity encoder people, before the video model meets it.
 
@@ -170,7 +155,7 @@ def pairs(
     out: Out,
     init: VideoInit = None,
     encoder: TaughtEncoder = None,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train the video model on pairs of frames, where most is learned about faces.
 
@@ -189,7 +174,7 @@ def clips(
     out: Out,
     init: VideoInit = None,
     encoder: TaughtEncoder = None,
-    device: DeviceOption = TrainingDevice.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train the video model on clips, which add motion.
 
@@ -257,7 +242,9 @@ def pack(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write. Default: the built-in model's.", rich_help_panel=_RUN)
     ] = None,
-    storage: Annotated[Storage, typer.Option(help="Of large weights.", rich_help_panel=_RUN)] = Storage.int8,
+    storage: Annotated[
+        Literal["int8", "float16"], typer.Option(help="Of large weights.", rich_help_panel=_RUN)
+    ] = "int8",
 ) -> None:
     """Pack trained networks into the model that ships.
 
@@ -273,10 +260,10 @@ def pack(
 
     folder = MINI_FOLDER if out is None else out
     make_folder(folder)
-    pack(TrainedParts(transformer, identity_encoder, vae, vision, reader), folder, storage.value)
+    pack(TrainedParts(transformer, identity_encoder, vae, vision, reader), folder, storage)
 
 
-def chosen_device(device: TrainingDevice) -> str:
+def chosen_device(device: Device) -> str:
     """The device's name in PyTorch.
 
     Raises:
@@ -285,14 +272,14 @@ def chosen_device(device: TrainingDevice) -> str:
     import torch
 
     there = torch.cuda.is_available()
-    if device is TrainingDevice.cuda and not there:
+    if device == "cuda" and not there:
         raise InvalidRequestError("There is no usable CUDA device on this machine; use --device cpu.")
-    if device is TrainingDevice.auto:
+    if device == "auto":
         return "cuda" if there else "cpu"
-    return device.value
+    return device
 
 
-def _train(stage: str, config: Path, device: TrainingDevice, **inputs: Any) -> None:
+def _train(stage: str, config: Path, device: Device, **inputs: Any) -> None:
     from fantasyid.training.config_files import load_stage
     from fantasyid.training.stages import StageInputs, train
 
