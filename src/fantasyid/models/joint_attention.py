@@ -22,9 +22,19 @@ class JointAttnProcessor:
     """
 
     _attention_backend: AttentionBackendName | None = None
+    """Read and set by diffusers, as is the next."""
     _parallel_config: Any = None
     norm_rotary: Callable[[Tensor, Tensor, Tensor, float, Tensor, Tensor, int], Tensor] | None = None
     """What normalises and rotates queries and keys in one kernel, such as `models.kernels.norm_rotary`."""
+
+    @property
+    def attention_backend(self) -> AttentionBackendName | None:
+        """Diffusers' name of the kernel; None for the dispatcher's own choice."""
+        return self._attention_backend
+
+    @attention_backend.setter
+    def attention_backend(self, name: AttentionBackendName) -> None:
+        self._attention_backend = name
 
     def __call__(
         self,

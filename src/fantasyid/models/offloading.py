@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from fantasyid.core.upstream import offloading_group
+
 
 def bring_in_for_projection(block: nn.Module) -> None:
     """Bring a block in while its identity keys and values are computed, once per video and outside its `forward`.
@@ -11,7 +13,7 @@ def bring_in_for_projection(block: nn.Module) -> None:
     Args:
         block: A `FantasyIDBlock` with an injection, whose weights diffusers offloads with those of its group.
     """
-    group = block._diffusers_hook.get_hook("group_offloading").group  # type: ignore[union-attr, operator]
+    group = offloading_group(block)
 
     def bring_in(*_: Any) -> None:
         group.onload_()

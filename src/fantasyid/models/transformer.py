@@ -4,8 +4,6 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.configuration_utils import register_to_config
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
-from diffusers.models._modeling_parallel import ContextParallelInput, ContextParallelOutput
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers looks for it here when loading a pipeline
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
@@ -14,6 +12,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
+from fantasyid.core.upstream import ContextParallelInput, ContextParallelOutput, register_block, run_checkpointed
 from fantasyid.models.injection import IdentityInjection, IdentityKeyValues, InjectionKind
 from fantasyid.models.joint_attention import JointAttnProcessor
 from fantasyid.models.offloading import bring_in_for_projection
@@ -286,10 +285,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
 
     def enable_cache(self, config: Any) -> None:
         """Enable one of diffusers' step caches; see `CacheMixin.enable_cache`."""
-        TransformerBlockRegistry.register(
-            FantasyIDBlock,
-            TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
-        )
+        register_block(FantasyIDBlock)
         super().enable_cache(config)
 
     @apply_lora_scale("attention_kwargs")
@@ -362,7 +358,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 index = layer // self.config.injection_interval
                 inputs += (identity_key_values.keys[index], identity_key_values.values[index], scale, token_grid)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden_states, encoder_hidden_states = self._gradient_checkpointing_func(block, *inputs)
+                hidden_states, encoder_hidden_states = run_checkpointed(self, block, *inputs)
             else:
                 hidden_states, encoder_hidden_states = block(*inputs)
 

@@ -20,6 +20,7 @@ from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_
 from fantasyid.core.choices import MemoryPlan
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.imaging import Photo
+from fantasyid.core.upstream import execution_device
 from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
 from fantasyid.models.eva_vision import EvaVisionModel
@@ -228,11 +229,11 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
         """
 
         def encode(texts: str | list[str] | None) -> torch.Tensor:
-            length, device = self.transformer.config.max_text_seq_length, self._execution_device
+            length, device = self.transformer.config.max_text_seq_length, execution_device(self)
             return prompt_states(self.tokenizer, self.text_encoder, length, texts, device, truncate)
 
         def place(states: torch.Tensor) -> torch.Tensor:
-            placed = states.to(self._execution_device, self.transformer.dtype)
+            placed = states.to(execution_device(self), self.transformer.dtype)
             return repeat(placed, "b l d -> (b n) l d", n=num_videos_per_prompt)
 
         if prompt_embeds is None:
@@ -363,7 +364,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
         )
 
         # 4. What the transformer is told of the person, once and not at every step.
-        device = self._execution_device
+        device = execution_device(self)
         has_negative, drops = negative_prompt_embeds is not None, self.config.guidance_drops_identity
         identity = encode_person(identity_inputs, networks, videos, device, self.transformer.dtype)
         person = sampling.person_branches(self.transformer, identity, identity_scale, has_negative, drops)

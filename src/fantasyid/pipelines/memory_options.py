@@ -7,6 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.upstream import offload_parts
 from fantasyid.models.spiral import SpiralEncoder
 
 _INSTEAD = "for little memory use fantasyid.pipelines.memory.apply_plan or enable_model_cpu_offload"
@@ -56,7 +57,7 @@ class MemoryOptionsPipeline(DiffusionPipeline):
         """
         excluded = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or ())
         # The VAE is called by its encoder and decoder and never as a whole, which diffusers has no note of.
-        self.vae._group_offload_block_modules = ["encoder", "decoder"]
+        offload_parts(self.vae, ("encoder", "decoder"))
         self._keep_mean_head()
         _or_refuse(
             "enable_group_offload",

@@ -18,21 +18,21 @@ import torch
 import torch.distributed as dist
 from diffusers import FirstBlockCacheConfig
 from diffusers.models import ContextParallelConfig
-from diffusers.models.attention_dispatch import AttentionBackendName
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from fantasyid.core import errors
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
+from fantasyid.core.upstream import ATTENTION_BACKENDS, cache_config, parallel_config
 from fantasyid.models.injection import IdentityKeyValues
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 
 _BATCHED = ("hidden_states", "encoder_hidden_states", "timestep", "identity_key_values", "identity_scale")
 """Arguments of the transformer that hold both branches of guidance."""
-_RING_KERNELS = (AttentionBackendName._FLASH_3, AttentionBackendName._NATIVE_CUDNN, AttentionBackendName._NATIVE_FLASH)
+_RING_KERNELS = tuple(ATTENTION_BACKENDS[kernel] for kernel in ("flash3", "cudnn", "flash2"))
 """Those that give the softmax's normaliser, by which the parts of a ring are joined."""
-_TOKEN_KERNELS = (None, AttentionBackendName.NATIVE, *_RING_KERNELS)
+_TOKEN_KERNELS = (None, ATTENTION_BACKENDS["native"], *_RING_KERNELS)
 
 
 @dataclass(frozen=True)
@@ -138,18 +138,18 @@ class DeviceGroup:
             return
         processors: Iterable[Any] = transformer.attn_processors.values()
         kernels = _TOKEN_KERNELS if ring == 1 else _RING_KERNELS
-        if any(processor._attention_backend not in kernels for processor in processors):
+        if any(processor.attention_backend not in kernels for processor in processors):
             raise InvalidRequestError(
                 f"This attention kernel cannot attend to tokens on {ulysses} (Ulysses) x {ring} (ring) devices; "
                 f"choose flash3, cudnn or flash2{'' if ring > 1 else ', or native'}."
             )
-        if isinstance(transformer._cache_config, FirstBlockCacheConfig):
+        if isinstance(cache_config(transformer), FirstBlockCacheConfig):
             raise InvalidRequestError(
                 "First-block caching decides from a device's own tokens, so devices that share tokens would disagree; "
                 "use the cache 'taylor', or two devices (one for each branch of guidance)."
             )
         even = self.layout.shares_evenly(transformer.config.num_attention_heads, lengths)
-        if transformer._parallel_config is None:
+        if parallel_config(transformer) is None:
             has_feature = transformer.config.identity_token_dim is not None and transformer.config.use_layer_aware
             # A compiled block's `forward` is a method of its own; hooks put other functions there.
             if has_feature and isinstance(vars(transformer.transformer_blocks[0]).get("forward"), MethodType):
@@ -159,7 +159,7 @@ class DeviceGroup:
                 )
             config = ContextParallelConfig(ulysses_degree=ulysses, ring_degree=ring, mesh=self._mesh)
             transformer.enable_parallelism(config=config)
-        context = transformer._parallel_config.context_parallel_config
+        context = parallel_config(transformer).context_parallel_config
         context.ulysses_anything = not even and ulysses > 1
         context.ring_anything = not even and ring > 1
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fantasyid.conditioning.latents import concat_reference
 from fantasyid.core.errors import NotFiniteError
+from fantasyid.core.upstream import reset_step_cache
 from fantasyid.models.injection import IdentityKeyValues
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.parallel import DeviceGroup
@@ -210,7 +211,7 @@ def denoise(
         is_guided = guidance_interval[0] <= step / len(timesteps) < guidance_interval[1]
         if is_guided != was_guided:
             # What a cache holds is of another batch, or of an earlier call that was cut off.
-            denoiser.transformer._reset_stateful_cache()
+            reset_step_cache(denoiser.transformer)
             was_guided = is_guided
         prediction = predict(denoiser, scheduler, state, timestep, is_guided)
         if isinstance(scheduler, CogVideoXDPMScheduler):

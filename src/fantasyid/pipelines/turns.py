@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.upstream import has_hooks
 
 
 class Turns:
@@ -83,13 +84,7 @@ def keeps_state(networks: list[nn.Module]) -> bool:
     Args:
         networks: Of a pipeline.
     """
-    for network in networks:
-        for module in network.modules():
-            # `accelerate` leaves the one, diffusers the other, which may be empty.
-            registry = getattr(module, "_diffusers_hook", None)
-            if hasattr(module, "_hf_hook") or (registry is not None and registry.hooks):
-                return True
-    return False
+    return any(has_hooks(module) for network in networks for module in network.modules())
 
 
 def take_turns(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fantasyid.core.upstream import copy_all
+
 
 def start_processes(device: str) -> str:
     """Join the processes that torchrun started, if it did; returns this process's device."""
@@ -48,4 +50,4 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+    copy_all(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import link_or_copy
+from fantasyid.core.upstream import move_all_towards
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.parallel import average_gradients, equalise, num_processes, rank
 from fantasyid.training.random_states import RandomStates
@@ -171,7 +172,7 @@ class Trainer:
 
     def _average(self, averaged: Any, current: Any, count: Any) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        move_all_towards(averaged, current, 1 - decay)
 
     def _log(self, values: Losses) -> dict[str, str]:
         numbers = {name: float(value.detach()) for name, value in values.items()}

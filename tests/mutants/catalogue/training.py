@@ -224,8 +224,8 @@ TRAINING = (
     Mutation(
         "the averaged weights are the result",
         "training/trainer.py",
-        "torch._foreach_lerp_(averaged, current, 1 - decay)",
-        "torch._foreach_lerp_(averaged, current, 1.0)",
+        "move_all_towards(averaged, current, 1 - decay)",
+        "move_all_towards(averaged, current, 1.0)",
         "tests/unit/training/test_trainer.py::test_the_average_follows_its_formula",
     ),
     # The model that ships

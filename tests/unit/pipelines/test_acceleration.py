@@ -90,7 +90,7 @@ def test_flash_attention_is_not_asked_for_values_wider_than_queries(monkeypatch,
     use_attention(model, kernel, torch.device("cuda"))
     block = model.transformer_blocks[0]
     assert block.injection.attention.attention_backend.value == expected
-    assert block.attn1.processor._attention_backend.value == {"flash2": "_native_flash"}.get(kernel, expected)
+    assert block.attn1.processor.attention_backend.value == {"flash2": "_native_flash"}.get(kernel, expected)
 
 
 def test_tuning_needs_compiled_blocks() -> None:

@@ -5,29 +5,15 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
-from diffusers.models.attention_dispatch import (
-    AttentionBackendName,
-    _AttentionBackendRegistry,
-    _templated_context_parallel_attention,
-)
 from torch import Tensor, nn
 
 from fantasyid.core.choices import AttentionKernel
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.optional import require
+from fantasyid.core.upstream import ATTENTION_BACKENDS, attend_on_all_devices, flash_attention_3, register_attention
 from fantasyid.models.injection import IdentityAttention
 from fantasyid.models.joint_attention import JointAttnProcessor
 
-_BACKENDS: Mapping[str, AttentionBackendName] = MappingProxyType(
-    {
-        "flash3": AttentionBackendName._FLASH_3,
-        "cudnn": AttentionBackendName._NATIVE_CUDNN,
-        "flash2": AttentionBackendName._NATIVE_FLASH,
-        "efficient": AttentionBackendName._NATIVE_EFFICIENT,
-        "math": AttentionBackendName._NATIVE_MATH,
-        "native": AttentionBackendName.NATIVE,
-    }
-)
 _FLASH = ("flash2", "flash3")
 _OLDEST_GPU: Mapping[str, tuple[int, int]] = MappingProxyType(
     {"flash3": (9, 0), "cudnn": (8, 0), "flash2": (8, 0), "efficient": (5, 0)}
@@ -90,10 +76,10 @@ def use_attention(
             # FlashAttention-2 refuses values that are not as wide as queries, and FlashAttention-3 is slower with them
             # than cuDNN, which PyTorch picks: 0.41 ms against 0.33 on an H100.
             differs = module.to_q.out_features != module.to_v.out_features
-            module.attention_backend = _BACKENDS["native" if differs and kernel in _FLASH else kernel]
+            module.attention_backend = ATTENTION_BACKENDS["native" if differs and kernel in _FLASH else kernel]
         processor = getattr(module, "processor", None)
         if isinstance(processor, JointAttnProcessor):
-            processor._attention_backend = _BACKENDS[kernel]
+            processor.attention_backend = ATTENTION_BACKENDS[kernel]
     return kernel
 
 
@@ -103,10 +89,7 @@ def _register_flash_attention_3() -> None:
     Diffusers looks for a module that only a build from source installs, and its entry has no context parallelism.
     """
     require("fa3_fwd_interface", "gpu", "compute attention with FlashAttention-3")
-    if _AttentionBackendRegistry._backends[AttentionBackendName._FLASH_3] is not _flash_attention_3:
-        _AttentionBackendRegistry.register(AttentionBackendName._FLASH_3, supports_context_parallel=True)(
-            _flash_attention_3
-        )
+    register_attention(ATTENTION_BACKENDS["flash3"], _flash_attention_3)
 
 
 def _flash_attention_3(
@@ -115,16 +98,7 @@ def _flash_attention_3(
     if _parallel_config is None:
         out: Tensor = _flash_attention_3_forward(None, query, key, value, scale=scale)
         return out
-    out = _templated_context_parallel_attention(
-        query,
-        key,
-        value,
-        scale=scale,
-        forward_op=_flash_attention_3_forward,
-        backward_op=None,
-        _parallel_config=_parallel_config,
-    )
-    return out
+    return attend_on_all_devices(query, key, value, scale, _flash_attention_3_forward, _parallel_config)
 
 
 def _flash_attention_3_forward(
@@ -142,5 +116,5 @@ def _flash_attention_3_forward(
     _parallel_config: Any = None,
 ) -> Any:
     """Attend as diffusers' context parallelism calls a kernel: (B, S, heads, head_dim), lse (B, S, heads)."""
-    out, lse, *_ = torch.ops.fa3_fwd._flash_attn_forward(query, key, value, softmax_scale=scale)
+    out, lse = flash_attention_3(query, key, value, scale)
     return (out, lse.transpose(1, 2)) if return_lse else out

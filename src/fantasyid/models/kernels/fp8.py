@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fantasyid.core.upstream import scaled_product
+
 _LARGEST = torch.finfo(torch.float8_e4m3fn).max
 
 
@@ -32,7 +34,7 @@ def multiplies_fp8(device: torch.device) -> bool:
     ones = torch.ones(16, 16, device=device).to(torch.float8_e4m3fn)
     scale = torch.ones(16, 1, device=device)
     try:
-        torch._scaled_mm(ones, ones.t(), scale_a=scale, scale_b=scale.t(), out_dtype=torch.bfloat16)
+        scaled_product(ones, ones.t(), scale_a=scale, scale_b=scale.t(), out_dtype=torch.bfloat16)
     except (NotImplementedError, RuntimeError):
         return False
     return True
@@ -61,7 +63,7 @@ class Fp8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply (..., in_features) to (..., out_features), in the dtype of `x`."""
         rows, scale = self.quantize(x.flatten(0, -2))
-        out: Tensor = torch._scaled_mm(
+        out: Tensor = scaled_product(
             rows,
             self.weight.t(),
             scale_a=scale,

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from diffusers.models.activations import GELU
 from torch import Tensor, nn
 
+from fantasyid.core.upstream import add_product_and_activate
+
 
 class LinearGelu(nn.Module):
     """What diffusers' `GELU` with the tanh approximation computes, with its parameters under their names.
@@ -42,7 +44,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (..., out_features) in the dtype of `x`.
     """
-    out = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
+    out = add_product_and_activate(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
     return out.view(*x.shape[:-1], -1)
 
 
