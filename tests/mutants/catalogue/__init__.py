@@ -3,6 +3,7 @@
 from tests.mutants.catalogue.data import DATA
 from tests.mutants.catalogue.evaluation import EVALUATION
 from tests.mutants.catalogue.face_and_geometry import FACE, GEOMETRY
+from tests.mutants.catalogue.generation import GENERATION
 from tests.mutants.catalogue.identity_models import IDENTITY_MODELS
 from tests.mutants.catalogue.pipelines import CONDITIONING, PIPELINES
 from tests.mutants.catalogue.training import TRAINING
@@ -16,6 +17,7 @@ MUTATIONS = (
     *CONDITIONING,
     *DATA,
     *PIPELINES,
+    *GENERATION,
     *EVALUATION,
     *TRAINING,
 )
