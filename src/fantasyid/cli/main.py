@@ -16,6 +16,7 @@ from fantasyid.cli.data import data_app
 from fantasyid.cli.doctor import doctor
 from fantasyid.cli.edit import edit
 from fantasyid.cli.evaluate import evaluate_app
+from fantasyid.cli.evaluate_sets import SET_COMMANDS
 from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
 from fantasyid.cli.train import train_app
@@ -111,6 +112,8 @@ app.command()(generate)
 app.command()(edit)
 app.command()(convert)
 app.command()(doctor)
+for command in SET_COMMANDS:
+    evaluate_app.command()(command)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(face_app, name="face")
 app.add_typer(data_app, name="data")

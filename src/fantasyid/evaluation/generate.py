@@ -1,15 +1,9 @@
 """Make the videos of the fixed evaluation, in three steps that may run on three machines.
 
-Commands:
-    python -m fantasyid.evaluation.generate read --manifest manifest.csv --photos DIR --people people.npz
-    python -m fantasyid.evaluation.generate latents --people people.npz --out DIR [--model FOLDER] [--device cuda]
-    python -m fantasyid.evaluation.generate frames --out DIR [--model FOLDER]
-
-`read` needs the face libraries, `latents` a fast device, `frames` neither. Every step skips what is there already, so
-an interrupted one is run again. Judge the result with `python -m fantasyid.evaluation.judge`.
+`read` needs the face libraries, `make_latents` a fast device, `make_frames` neither. Every step skips what is there
+already, so an interrupted one is run again. The commands are `fantasyid evaluate people`, `latents` and `frames`.
 """
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -21,10 +15,11 @@ from diffusers import AutoencoderKLCogVideoX
 from einops import rearrange
 from tqdm import tqdm
 
-from fantasyid.checkpoints.builtin import MINI_FOLDER, builtin_preparation, load_builtin, load_component
+from fantasyid.checkpoints.builtin import builtin_preparation, load_component
 from fantasyid.conditioning.identity import IdentityInputs, read_identity
 from fantasyid.conditioning.latents import decode_video
-from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, read_people, save_frames
+from fantasyid.core.old_commands import tell_new_command
+from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, save_frames
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 _TENSORS = ("reference_image", "face_crop", "vertices")
@@ -106,34 +101,6 @@ def make_frames(vae: AutoencoderKLCogVideoX, out: Path, fps: float) -> None:
             save_frames(out / file, rearrange(frames, "c t h w -> t h w c").numpy(), fps)
 
 
-def main() -> None:
-    """Parse the command line and run one step."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    steps = parser.add_subparsers(dest="step", required=True)
-    reading = steps.add_parser("read", help="read the people's photos")
-    reading.add_argument("--manifest", type=Path, required=True, help="CSV of portraits with a column split")
-    reading.add_argument("--photos", type=Path, required=True, help="folder its paths are relative to")
-    denoising = steps.add_parser("latents", help="denoise")
-    denoising.add_argument("--device", default="cuda")
-    denoising.add_argument("--guidance", type=float, default=None, help="guidance scale, the model's own by default")
-    decoding = steps.add_parser("frames", help="decode to frames")
-    for step in (reading, denoising):
-        step.add_argument("--people", type=Path, required=True, help="file of the read step")
-    for step in (denoising, decoding):
-        step.add_argument("--out", type=Path, required=True, help="folder of latents and frames")
-    for step in (reading, denoising, decoding):
-        step.add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model")
-    options = parser.parse_args()
-    if options.step == "read":
-        read(read_people(options.manifest), options.photos, options.people, options.model)
-    elif options.step == "latents":
-        pipeline = FantasyIDPipeline(**load_builtin(options.model, torch.bfloat16)).to(options.device)
-        if options.guidance is not None:
-            pipeline.register_to_config(default_guidance_scale=options.guidance)
-        make_latents(pipeline, *load_inputs(options.people), options.out)
-    else:
-        make_frames(load_component(options.model, "vae", torch.bfloat16), options.out, fps=8)
-
-
 if __name__ == "__main__":
-    main()
+    steps = ("people", "latents", "frames")
+    tell_new_command("fantasyid.evaluation.generate", *(f"fantasyid evaluate {step}" for step in steps))

@@ -1,22 +1,21 @@
-"""Judge a folder of generated frames: `python -m fantasyid.evaluation.judge --help`.
+"""Judge a folder of generated frames.
 
 The second half of the evaluation; the first (`fantasyid.evaluation.generate`) left one `.npz` a video. Every video's
 judgement is kept, so an interrupted run goes on where it stopped, and a video generated anew is judged anew.
 """
 
-import argparse
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
-from fantasyid.core.errors import FantasyIDError, InvalidRequestError
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.imaging import read_photo
+from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.output_files import write_file, write_together
 from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.motion import face_motion, measure_actions
@@ -27,7 +26,6 @@ from fantasyid.evaluation.protocol import (
     Person,
     evaluation_rows,
     load_frames,
-    read_people,
     shuffled_reference,
 )
 from fantasyid.evaluation.report import MADE_BY, EvaluationReport, VideoJudgement, build_report, to_markdown
@@ -127,31 +125,5 @@ def _kept_judgement(path: Path, folder: Path) -> VideoJudgement:
         raise InvalidRequestError(f"{path} is damaged and holds no judgement; {remedy}") from error
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `judge_folder` from the command line.
-
-    Returns:
-        The exit code: 0 done, 2 bad input.
-    """
-    parser = argparse.ArgumentParser(prog="python -m fantasyid.evaluation.judge", description=__doc__)
-    parser.add_argument("--manifest", type=Path, required=True, help="CSV of the portraits")
-    parser.add_argument("--photos", type=Path, required=True, help="folder the manifest's files are relative to")
-    parser.add_argument("--frames", type=Path, required=True, help="folder of the generated .npz, one folder a mode")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.md and judged/")
-    parser.add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model whose face reader is used")
-    parser.add_argument("--people", type=int, help="only the first so many people")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        people = read_people(options.manifest)[: options.people]
-        report = judge_folder(people, options.photos, options.frames, options.out, options.model, options.workers)
-    except FantasyIDError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(to_markdown(report))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    tell_new_command("fantasyid.evaluation.judge", "fantasyid evaluate judge")

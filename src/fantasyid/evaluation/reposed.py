@@ -1,11 +1,6 @@
-"""The evaluation's prompts acted out by re-posing the held-out people's photos: ceiling of identity, unit of motion.
+"""The evaluation's prompts acted out by re-posing the held-out people's photos: ceiling of identity, unit of motion."""
 
-Command: `python -m fantasyid.evaluation.reposed --rigs val.npz --manifest manifest.csv --out DIR [--people N]`
-
-`val.npz` comes from `python -m fantasyid.data.repose.prepare --split val`. Takes about 0.3 s a frame on one CPU core.
-"""
-
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +8,13 @@ import torch
 from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.old_commands import tell_new_command
 from fantasyid.data.precompute import FRAMES
 from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.programs import PROGRAMS
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
-from fantasyid.evaluation.protocol import REPOSED, EvaluationRow, evaluation_rows, read_people, save_frames
+from fantasyid.evaluation.protocol import REPOSED, EvaluationRow, Person, evaluation_rows, save_frames
 from fantasyid.geometry.head_model import HeadModel
 
 _PROGRAM = {"mouth_open": "open_mouth", "mouth_closed": "closed_mouth"}
@@ -49,29 +45,30 @@ def scene_of(layers: HeadLayers, rigs: RigSet, rig: int, row: EvaluationRow) -> 
     )
 
 
-def main() -> None:
-    """Parse the command line and render."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rigs", type=Path, required=True, help="file of repose.prepare for the val split")
-    parser.add_argument("--manifest", type=Path, required=True, help="CSV of portraits")
-    parser.add_argument("--out", type=Path, required=True, help="folder of frames")
-    parser.add_argument("--people", type=int, default=None, help="only the first N people")
-    options = parser.parse_args()
+def repose(people: Sequence[Person], rigs_file: Path, out: Path) -> None:
+    """Write the frames of all rows of `REPOSED`; what is there already is kept.
+
+    Args:
+        people: From `read_people`.
+        rigs_file: File of `fantasyid data prepare` for the split val.
+        out: Folder of frames.
+
+    Raises:
+        InvalidRequestError: A person's photo is not in the rigs.
+    """
     layers = HeadLayers.build(HeadModel.load())
-    rigs = RigSet.load(options.rigs, layers)
-    with np.load(options.rigs, allow_pickle=False) as archive:
+    rigs = RigSet.load(rigs_file, layers)
+    with np.load(rigs_file, allow_pickle=False) as archive:
         place = {photo: index for index, photo in enumerate(archive["ids"].tolist())}
-    for row in tqdm(list(evaluation_rows(read_people(options.manifest)[: options.people], (REPOSED,)))):
+    for row in tqdm(list(evaluation_rows(tuple(people), (REPOSED,)))):
         photo = Path(row.person.photo).stem
         if photo not in place:
-            raise InvalidRequestError(
-                f"The photo {photo} is not in {options.rigs}; leave its person out or prepare it."
-            )
-        if not (options.out / row.file).exists():
+            raise InvalidRequestError(f"The photo {photo} is not in {rigs_file}; leave its person out or prepare it.")
+        if not (out / row.file).exists():
             with torch.no_grad():
                 frames = render(layers, rigs, scene_of(layers, rigs, place[photo], row), supersample=1).frames[0]
-            save_frames(options.out / row.file, (frames * 255).round().byte().permute(0, 2, 3, 1).numpy(), fps=8)
+            save_frames(out / row.file, (frames * 255).round().byte().permute(0, 2, 3, 1).numpy(), fps=8)
 
 
 if __name__ == "__main__":
-    main()
+    tell_new_command("fantasyid.evaluation.reposed", "fantasyid evaluate reposed")

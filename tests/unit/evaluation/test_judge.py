@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from fantasyid.core.checkpoint import save_packed
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.evaluation.judge import judge_folder, main
+from fantasyid.evaluation.judge import judge_folder
 from fantasyid.evaluation.protocol import FULL, Person, evaluation_rows, save_frames
 from fantasyid.evaluation.report import EvaluationReport, VideoJudgement
 from fantasyid.models.face_reader import FaceReaderModel
@@ -99,11 +99,3 @@ def test_missing_videos_are_not_left_out_silently(folder: Path) -> None:
         judge(folder)
     with pytest.raises(InvalidRequestError, match="none of the folders full"):
         judge_folder(PEOPLE, folder, folder, folder / "out", folder / "model")
-
-
-def test_command_line_refuses_a_missing_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(
-        ["--manifest", str(folder / "none.csv"), "--photos", ".", "--frames", str(folder), "--out", str(folder)]
-    )
-    assert code == 2
-    assert "none.csv" in capsys.readouterr().err

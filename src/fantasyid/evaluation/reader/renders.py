@@ -81,8 +81,7 @@ class KnownRenders:
                 renders = cls(**{field.name: archive[field.name] for field in fields(cls)})
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise InvalidRequestError(
-                f"{path} does not hold renders ({error}); make them with: "
-                "python -m fantasyid.evaluation.reader.run render"
+                f"{path} does not hold renders ({error}); make them with the step render"
             ) from error
         if str(renders.head) != head.coefficients_hash:
             raise InvalidRequestError(f"{path} was made with another head model; make it again with the step render.")

@@ -1,31 +1,18 @@
-"""What the face reader is worth, measured on people that nothing was trained on; each step writes OUT/STEP.json.
+"""The steps of `fantasyid evaluate reader`: what the face reader is worth, each written to OUT/STEP.json.
 
-Commands, each begun with `python -m fantasyid.evaluation.reader.run`:
-    calibrate --out OUT --manifest manifest.csv --photos DIR --also FILE
-    pairs --out OUT --manifest manifest.csv --photos DIR --also FILE
-    found --out OUT --manifest manifest.csv --photos DIR --also FILE
-    render --out OUT --manifest manifest.csv --also FILE --rigs RIGS [RIGS ...]
-    renders --out OUT
-    false-faces --out OUT
-    report --out OUT
-
-The people are those of the split `val` and those of FILE (`configs/eval/shape-people.txt`: one id a line). RIGS come
-from `python -m fantasyid.data.repose.prepare`, for both. `calibrate` learns OUT/signature.npz, a better distance of the
-reader's shapes, from the other people with two photos; `render` writes OUT/renders.npz, which does not depend on the
-reader. Make both again after changing the head model, and the first after changing the reader. `report` exits with 1
-if a bar is missed or a step was not run.
+`calibrate` writes OUT/signature.npz, a better distance of the reader's shapes, and `render` OUT/renders.npz, which does
+not depend on the reader.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
-from fantasyid.core.errors import FantasyIDError
+from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.output_files import write_file
 from fantasyid.data.portraits import Portrait
 from fantasyid.evaluation.reader.faceless import faceless_pictures
@@ -47,32 +34,24 @@ from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one step from the command line.
+@dataclass(frozen=True)
+class HeldOut:
+    """Which people are measured, and which are not.
 
-    Returns:
-        The exit code: 0 done, 1 `report` has a bar that is missed, 2 bad input.
+    Attributes:
+        portraits: Folder with manifest.csv and the photos.
+        leave_out: File of person ids, held out beside the split `val`.
+        first: Only the first so many people; None is all.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    steps = parser.add_subparsers(dest="step", required=True)
-    parsers = {name: steps.add_parser(name) for name in ("calibrate", *MEASURES, "render", "report")}
-    for step in parsers.values():
-        step.add_argument("--out", type=Path, required=True, help="folder of the results")
-    for name in ("calibrate", *MEASURES):
-        parsers[name].add_argument("--model", type=Path, default=MINI_FOLDER, help="packed model with the face reader")
-    for name in ("calibrate", "pairs", "found", "render"):
-        parsers[name].add_argument("--manifest", type=Path, required=True, help="CSV of the portraits")
-        parsers[name].add_argument("--also", type=Path, required=True, help="people held out beside the split val")
-        parsers[name].add_argument("--people", type=int, help="only the first so many people, for a quick look")
-    for name in ("calibrate", "pairs", "found"):
-        parsers[name].add_argument("--photos", type=Path, required=True, help="folder the manifest's files are in")
-    parsers["render"].add_argument("--rigs", type=Path, nargs="+", required=True, help="files of repose.prepare")
-    options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except FantasyIDError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+
+    portraits: Path
+    leave_out: Path
+    first: int | None = None
+
+    def read(self) -> tuple[tuple[Portrait, ...], tuple[Portrait, ...]]:
+        """The photos of the held-out people, and those of the other people with two photos."""
+        held_out, others = read_portraits(self.portraits / "manifest.csv", self.leave_out)
+        return of_first_people(held_out, self.first), of_first_people(others, self.first)
 
 
 def print_report(reports: Sequence[ShapeReport], console: Console) -> None:
@@ -89,40 +68,52 @@ def print_report(reports: Sequence[ShapeReport], console: Console) -> None:
             console.print(f"  {name}: {remark}", markup=False, highlight=False)
 
 
-def _run(options: argparse.Namespace) -> int:
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.step == "report":
-        reports = _collect(options.out)
+def run_step(
+    step: str, out: Path, people: HeldOut | None = None, rigs: tuple[Path, ...] = (), model: Path = MINI_FOLDER
+) -> bool:
+    """Run one step.
+
+    Args:
+        step: `"calibrate"`, `"render"`, one of `MEASURES`, or `"report"`.
+        out: Folder of the results.
+        people: For calibrate, pairs, found and render.
+        rigs: Files of `fantasyid data prepare`, for render.
+        model: Packed model with the face reader.
+
+    Returns:
+        Whether a bar is missed, which `report` alone tells.
+
+    Raises:
+        FantasyIDError: A file is missing or damaged.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if step == "report":
+        reports = _collect(out)
         print_report(reports, Console())
-        return int(any(line.met is False for report in reports for line in report.lines))
-    held_out: tuple[Portrait, ...] = ()
-    others: tuple[Portrait, ...] = ()
-    if hasattr(options, "manifest"):
-        held_out, others = (
-            of_first_people(portraits, options.people) for portraits in read_portraits(options.manifest, options.also)
-        )
-    if options.step == "render":
-        people = sorted({portrait.person for portrait in held_out})
-        make_renders(options.rigs, people).save(options.out / "renders.npz")
-        return 0
+        return any(line.met is False for report in reports for line in report.lines)
+    held_out, others = ((), ()) if people is None else people.read()
+    if step == "render":
+        make_renders(rigs, sorted({portrait.person for portrait in held_out})).save(out / "renders.npz")
+        return False
+    photos = Path() if people is None else people.portraits
     head = HeadModel.load()
-    reader = FaceReader(load_component(options.model, "face_reader_model"))
-    signature = options.out / "signature.npz"
-    if options.step == "calibrate":
-        calibrate(others, options.photos, reader, head).save(signature, head)
-        return 0
-    if options.step == "pairs":
-        report = measure_pairs(held_out, options.photos, reader, head, ShapeSignature.load(signature, head))
-    elif options.step == "renders":
-        renders = KnownRenders.load(options.out / "renders.npz", head)
+    reader = FaceReader(load_component(model, "face_reader_model"))
+    signature = out / "signature.npz"
+    if step == "calibrate":
+        calibrate(others, photos, reader, head).save(signature, head)
+        return False
+    if step == "pairs":
+        report = measure_pairs(held_out, photos, reader, head, ShapeSignature.load(signature, head))
+    elif step == "renders":
+        renders = KnownRenders.load(out / "renders.npz", head)
         report = measure_renders(renders, reader, head, ShapeSignature.load(signature, head))
-    elif options.step == "found":
-        report = measure_found(held_out, options.photos, reader)
+    elif step == "found":
+        report = measure_found(held_out, photos, reader)
     else:
         report = measure_false_faces(faceless_pictures(), DlibFaceDetector(), reader)
-    write_file(options.out / f"{options.step}.json", (report.model_dump_json(indent=2) + "\n").encode())
+    write_file(out / f"{step}.json", (report.model_dump_json(indent=2) + "\n").encode())
     print_report([report], Console())
-    return 0
+    return False
 
 
 def _collect(out: Path) -> list[ShapeReport]:
@@ -139,4 +130,4 @@ def _collect(out: Path) -> list[ShapeReport]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    tell_new_command("fantasyid.evaluation.reader.run", "fantasyid evaluate reader")

@@ -1,4 +1,4 @@
-"""The steps of `fantasyid.evaluation.reader.run`: what the face reader says of photos and renders, as a report each."""
+"""The measures of `fantasyid evaluate reader`: what the face reader says of photos and renders, as a report each."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -14,7 +14,7 @@ from fantasyid.data.repose.prepare import _save
 from fantasyid.evaluation.reader.measures import ShapeSignature, face_vertices, shape_distance
 from fantasyid.evaluation.reader.portraits import read_portraits
 from fantasyid.evaluation.reader.renders import YAWS_DEG, KnownRenders, make_renders
-from fantasyid.evaluation.reader.run import main
+from fantasyid.evaluation.reader.run import HeldOut, run_step
 from fantasyid.evaluation.reader.steps import (
     MEASURES,
     ShapeReport,
@@ -26,6 +26,7 @@ from fantasyid.evaluation.reader.steps import (
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.reader import FaceReader
 from fantasyid.geometry.head_model import HeadModel
+from tests.commands import refusal, run
 from tests.unit.data.conftest import _photo
 from tests.unit.face.faces import portrait
 
@@ -185,29 +186,27 @@ def test_renders_show_the_known_pose(tmp_path: Path, head: HeadModel) -> None:
         KnownRenders.load(tmp_path / "rigs.npz", head)
 
 
-def test_commands(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    people = ["--manifest", str(folder / "manifest.csv"), "--also", str(folder / "people.txt")]
-    out = ["--out", str(tmp_path)]
-    assert main(["found", *out, *people, "--photos", str(folder)]) == 0
+def test_commands(folder: Path, tmp_path: Path) -> None:
+    people = ["--portraits", folder, "--leave-out", folder / "people.txt"]
+    assert run("evaluate", "reader", "found", "--out", tmp_path, *people).exit_code == 0
     report = ShapeReport.model_validate_json((tmp_path / "found.json").read_bytes())
     assert values(report) == {"found and read": 0.75}
     assert list(report.remarks) == ["b2"]
     assert report.remarks["b2"].startswith("NoFaceError: ")
-    capsys.readouterr()
-    assert main(["report", *out]) == 1
-    printed = capsys.readouterr().out
-    assert printed.count("not run") == len(MEASURES) - 1
-    assert "0.750" in printed
-    assert main(["pairs", *out, *people, "--photos", str(folder)]) == 2
-    assert "run the step calibrate first" in capsys.readouterr().err
+    printed = run("evaluate", "reader", "report", "--out", tmp_path)
+    assert printed.exit_code == 1
+    assert printed.output.count("not run") == len(MEASURES) - 1
+    assert "0.750" in printed.output
+    assert "run the step calibrate first" in refusal("evaluate", "reader", "pairs", "--out", tmp_path, *people)
 
 
 def test_a_face_beside_the_persons_own_is_a_miss(folder: Path, tmp_path: Path) -> None:
     text = (
         (folder / "manifest.csv").read_text().replace("a1.png,female,val,97,77,187,180", "a1.png,female,val,0,0,50,50")
     )
+    for picture in folder.glob("*.png"):
+        (tmp_path / picture.name).symlink_to(picture)
     (tmp_path / "manifest.csv").write_text(text)
-    people = ["--manifest", str(tmp_path / "manifest.csv"), "--also", str(folder / "people.txt")]
-    assert main(["found", "--out", str(tmp_path), *people, "--photos", str(folder), "--people", "1"]) == 0
+    assert not run_step("found", tmp_path, HeldOut(tmp_path, folder / "people.txt", first=1))
     report = ShapeReport.model_validate_json((tmp_path / "found.json").read_bytes())
     assert report.remarks == {"a1": "What was read is not the person's face."}
