@@ -106,6 +106,7 @@ def test_several_videos_have_seeds_that_count_up(photo: Path, model: Path, tmp_p
     assert result.exit_code == 0, result.output
     names = {f"v-{number}.{end}" for number in (1, 2) for end in ("mp4", "json", "jpg")}
     assert {path.name for path in tmp_path.iterdir()} == names
+    assert "Generating video 2 of 2: 1 steps" in result.stderr
     assert [asked(tmp_path / f"v-{number}.json")["seed"] for number in (1, 2)] == [3, 4]
     assert generate(photo, tmp_path / "second.mp4", model, "--steps", "1", "--seed", "4").exit_code == 0
     first, second, alone = (read_video(tmp_path / f"{name}.mp4")[0] for name in ("v-1", "v-2", "second"))

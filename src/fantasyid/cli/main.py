@@ -113,7 +113,7 @@ app.command()(edit)
 app.command()(convert)
 app.command()(doctor)
 for command in SET_COMMANDS:
-    evaluate_app.command()(command)
+    evaluate_app.command(rich_help_panel="Many people, in this order")(command)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(face_app, name="face")
 app.add_typer(data_app, name="data")

@@ -207,7 +207,9 @@ class Studio:
             self.pipeline.enable_parallelism(DeviceGroup(layout, self._device))
         for number in range(request.num_videos):
             one, clock = first.model_copy(update={"seed": first.seed + number}), Clock(dict(seconds))
-            frames = self._frames(one, person, progress, clock)
+            what = "Generating" if request.num_videos == 1 else f"Generating video {number + 1} of {request.num_videos}"
+            with progress.steps(what, one.num_inference_steps or 1) as tell:
+                frames = self._frames(one, person, tell, clock)
             record = GenerationRecord(
                 request=one,
                 command=command,
@@ -223,29 +225,27 @@ class Studio:
             yield GeneratedVideo(frames, record, None if person is None else person.portrait)
 
     def _frames(
-        self, request: GenerationRequest, person: Person | None, progress: Progress, clock: Clock
+        self, request: GenerationRequest, person: Person | None, tell: Callable[[int], None], clock: Clock
     ) -> NDArray[np.uint8]:
-        assert request.num_inference_steps is not None, "the request is complete"
         assert request.seed is not None, "the request is complete"
-        with progress.steps("Generating", request.num_inference_steps) as tell:
-            frames = self.pipeline(
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt or None,
-                identity_inputs=None if person is None else person.inputs,
-                generator=torch.Generator().manual_seed(request.seed),
-                num_inference_steps=request.num_inference_steps,
-                guidance_scale=request.guidance_scale,
-                guidance_interval=request.guidance_interval,
-                identity_scale=request.identity_scale,
-                use_reference=request.use_reference,
-                use_identity_tokens=request.use_identity_tokens,
-                num_frames=request.num_frames,
-                height=request.height,
-                width=request.width,
-                output_type="np",
-                callback_on_step_end=_after_step(tell, clock),
-            ).frames[0]
-            clock.lap("decode")
+        frames = self.pipeline(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt or None,
+            identity_inputs=None if person is None else person.inputs,
+            generator=torch.Generator().manual_seed(request.seed),
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            guidance_interval=request.guidance_interval,
+            identity_scale=request.identity_scale,
+            use_reference=request.use_reference,
+            use_identity_tokens=request.use_identity_tokens,
+            num_frames=request.num_frames,
+            height=request.height,
+            width=request.width,
+            output_type="np",
+            callback_on_step_end=_after_step(tell, clock),
+        ).frames[0]
+        clock.lap("decode")
         pixels: NDArray[np.uint8] = (frames * 255).round().astype(np.uint8)
         return pixels
 
