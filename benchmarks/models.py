@@ -74,7 +74,6 @@ TRUE_SIZE = Size(
         "identity_token_dim": 2048,
         "injection_dim": 2048,
         "injection_heads": 16,
-        "use_layer_aware": False,
     },
     consisid={"is_train_face": True},
     vae={
@@ -127,7 +126,6 @@ TINY = Size(
         "identity_token_dim": 16,
         "injection_dim": 32,
         "injection_heads": 2,
-        "use_layer_aware": False,
     },
     consisid={
         "is_train_face": True,

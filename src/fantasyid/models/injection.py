@@ -1,14 +1,19 @@
 """Layer-aware injection of identity tokens into the video tokens of one transformer block (paper 3.5, Eq. 2)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from einops import rearrange
 from torch import Tensor, nn
 
-InjectionKind = Literal["paper", "released"]
+from fantasyid.core.upstream import ContextParallelInput, ContextParallelOutput
+
+InjectionKind = Literal["paper", "paper_without_layers", "released"]
+"""The paper's; its ablation "w/o LACSI", without layer-aware features; and that of the authors' checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,11 @@ class IdentityKeyValues:
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+
+    def chunk(self, chunks: int) -> tuple["IdentityKeyValues", ...]:
+        """Cut the batch into as many parts, as `Tensor.chunk` does."""
+        keys, values = (zip(*[x.chunk(chunks) for x in tensors], strict=True) for tensors in (self.keys, self.values))
+        return tuple(map(IdentityKeyValues, keys, values))
 
 
 class IdentityAttention(nn.Module):
@@ -61,6 +71,11 @@ class IdentityAttention(nn.Module):
         self.norm_q = nn.LayerNorm(query_dim // num_heads)
         self.norm_k = nn.LayerNorm(query_dim // num_heads, bias=False)
         self.to_out = nn.Identity() if inner_dim == dim else nn.Linear(inner_dim, dim, bias=False)
+
+    @property
+    def once_per_video(self) -> tuple[nn.Module, ...]:
+        """The layers that see the identity tokens and nothing else, in the order in which `project` calls them."""
+        return self.to_k, self.norm_k, self.to_v
 
     def project(self, identity_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Turn identity tokens (B, N, identity_dim) into a key and a value, each (B, heads, N, head_dim)."""
@@ -100,6 +115,11 @@ class ReleasedIdentityAttention(IdentityAttention):
         self.norm_hidden = nn.LayerNorm(dim)
         self.norm_identity = nn.LayerNorm(identity_dim)
         self.to_out = nn.Linear(inner_dim, dim, bias=False)
+
+    @property
+    def once_per_video(self) -> tuple[nn.Module, ...]:
+        """The layers that see the identity tokens and nothing else, in the order in which `project` calls them."""
+        return self.norm_identity, *super().once_per_video
 
     def project(self, identity_tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Turn identity tokens (B, N, identity_dim) into a key and a value, each (B, heads, N, head_dim)."""
@@ -154,37 +174,71 @@ class LayerAwareFeature(nn.Module):
 
 
 class IdentityInjection(nn.Module):
-    """What one block adds to its video tokens: F_l(Attention(Z_l W_q, V_F W_k, V_F W_v)).
+    """What one block adds to its video tokens: F_l(Attention(Z_l W_q, V_F W_k, V_F W_v)) (paper 3.5, Eq. 2).
 
-    The released checkpoint has no F_l and adds what is attended to as it is.
+    Who speeds it up, moves it or shares it among devices asks it for what they need to know. Its child classes are the
+    other kinds; `INJECTIONS` has them by name.
 
     Args:
         dim: Width of the video tokens.
         identity_dim: Width of the identity tokens.
         inner_dim: Width of the attention's values.
         num_heads: Heads of the attention.
-        use_layer_aware: False leaves F_l out (ablation "w/o LACSI"): what is attended to is added as it is, and the
-            transformer scales it by one zero-initialised gain that all layers share.
-        kind: Whose attention it is, the paper's or the released checkpoint's.
         query_dim: Width of the attention's queries and keys; `inner_dim` when None.
     """
 
+    attention_class: ClassVar[type[IdentityAttention]] = IdentityAttention
+    """What attends to the identity tokens."""
+    has_feature: ClassVar[bool] = True
+    """Whether there is an F_l; if not, what is attended to is added as it is."""
+    shares_gain: ClassVar[bool] = False
+    """Whether the transformer scales what all layers add by one gain, zero-initialised."""
+    rounds_latents: ClassVar[bool] = False
+    """Whether the noisy latents have the network's dtype between two steps, and not float32."""
+
     def __init__(
-        self,
-        dim: int,
-        identity_dim: int,
-        inner_dim: int,
-        num_heads: int,
-        use_layer_aware: bool,
-        kind: InjectionKind = "paper",
-        query_dim: int | None = None,
+        self, dim: int, identity_dim: int, inner_dim: int, num_heads: int, query_dim: int | None = None
     ) -> None:
         super().__init__()
-        if kind == "released" and use_layer_aware:
-            raise ValueError("the released injection has no layer-aware feature; pass use_layer_aware=False")
-        attention = {"paper": IdentityAttention, "released": ReleasedIdentityAttention}[kind]
-        self.attention = attention(dim, identity_dim, inner_dim, num_heads, query_dim)
-        self.feature = LayerAwareFeature(dim) if use_layer_aware else None
+        self.attention = self.attention_class(dim, identity_dim, inner_dim, num_heads, query_dim)
+        self.feature = LayerAwareFeature(dim) if self.has_feature else None
+
+    @property
+    def once_per_video(self) -> tuple[nn.Module, ...]:
+        """The layers that work in `project` alone, in the order of their calls; all others see every video token."""
+        return self.attention.once_per_video
+
+    @property
+    def attention_backend(self) -> AttentionBackendName | None:
+        """Diffusers' name of the attention's kernel; None for the dispatcher's own choice."""
+        return self.attention.attention_backend
+
+    @attention_backend.setter
+    def attention_backend(self, name: AttentionBackendName) -> None:
+        self.attention.attention_backend = name
+
+    @property
+    def has_equal_widths(self) -> bool:
+        """Whether the attention's values are as wide as its queries, as some kernels want it."""
+        return self.attention.to_q.out_features == self.attention.to_v.out_features
+
+    @property
+    def context_parallel_plan(self) -> dict[str, Any]:
+        """What diffusers' context parallelism gathers for it, by the names of its parts; nothing, if it can stay split.
+
+        Attention to the identity needs no other video token. F_l convolves over whole latent frames, which an even
+        split of the tokens cuts apart: its input is gathered, every device computes it (under 3 % of a block), and its
+        output is split again.
+        """
+        if self.feature is None:
+            return {}
+        gather = ContextParallelOutput(gather_dim=1, expected_dims=3)
+        split = ContextParallelInput(split_dim=1, expected_dims=3, split_output=True)
+        return {"attention": gather, "feature": {0: split}}
+
+    def project(self, identity_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn identity tokens (B, N, identity_dim) into a key and a value, each (B, heads, N, head_dim)."""
+        return self.attention.project(identity_tokens)
 
     def forward(self, hidden_states: Tensor, key: Tensor, value: Tensor, token_grid: tuple[int, int, int]) -> Tensor:
         """Compute the addition to the video tokens.
@@ -203,3 +257,52 @@ class IdentityInjection(nn.Module):
             return attended
         weighed: Tensor = self.feature(attended, token_grid)
         return weighed
+
+
+class InjectionWithoutLayers(IdentityInjection):
+    """The ablation "w/o LACSI" (paper 4.4, Table 3): no F_l, and one gain that all layers share in its place."""
+
+    has_feature = False
+    shares_gain = True
+
+
+class ReleasedInjection(IdentityInjection):
+    """What the authors' checkpoint adds: what its attention gives, as it is. It is not silent before training."""
+
+    attention_class = ReleasedIdentityAttention
+    has_feature = False
+    rounds_latents = True
+
+
+INJECTIONS: Mapping[InjectionKind, type[IdentityInjection]] = MappingProxyType(
+    {"paper": IdentityInjection, "paper_without_layers": InjectionWithoutLayers, "released": ReleasedInjection}
+)
+"""The injection of each kind."""
+
+
+def current_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Say in today's words what a config says that named the injection by two fields.
+
+    Until there were three kinds, a config had `use_layer_aware`, and "paper" or "released" as `injection_kind`.
+
+    Args:
+        config: A transformer's, of then or of now.
+
+    Returns:
+        The config of now.
+
+    Raises:
+        ValueError: The two fields contradict each other.
+    """
+    fields = dict(config)
+    is_layer_aware = fields.pop("use_layer_aware", None)
+    kind = fields.get("injection_kind", "paper")
+    if is_layer_aware is None or (kind == "paper" and is_layer_aware):
+        return fields
+    if is_layer_aware:
+        raise ValueError(f"use_layer_aware is True, and an injection of the kind {kind} has no layer-aware features")
+    if kind == "paper":
+        # The kind may stand among the fields that were left at what was then their default.
+        unset = [name for name in fields.get("_use_default_values", ()) if name != "injection_kind"]
+        fields |= {"injection_kind": "paper_without_layers", "_use_default_values": unset}
+    return fields

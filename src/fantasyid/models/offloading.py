@@ -1,5 +1,6 @@
 """What diffusers' group offloading must be told of our transformer, whose blocks also work outside their `forward`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -7,11 +8,12 @@ from torch import nn
 from fantasyid.core.upstream import offloading_group
 
 
-def bring_in_for_projection(block: nn.Module) -> None:
+def bring_in_for_projection(block: nn.Module, layers: Sequence[nn.Module]) -> None:
     """Bring a block in while its identity keys and values are computed, once per video and outside its `forward`.
 
     Args:
-        block: A `FantasyIDBlock` with an injection, whose weights diffusers offloads with those of its group.
+        block: A block whose weights diffusers offloads with those of its group.
+        layers: Those of it that are called then, in the order of the calls.
     """
     group = offloading_group(block)
 
@@ -23,6 +25,5 @@ def bring_in_for_projection(block: nn.Module) -> None:
     def send_back(*_: Any) -> None:
         group.offload_()
 
-    attention: Any = block.injection.attention  # type: ignore[union-attr]
-    getattr(attention, "norm_identity", attention.to_k).register_forward_pre_hook(bring_in)
-    attention.to_v.register_forward_hook(send_back)
+    layers[0].register_forward_pre_hook(bring_in)
+    layers[-1].register_forward_hook(send_back)

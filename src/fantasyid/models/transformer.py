@@ -1,5 +1,6 @@
 """The video transformer: CogVideoX's, with identity tokens injected after its blocks (paper 3.5)."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,13 @@ from torch import Tensor, nn
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
 from fantasyid.core.upstream import ContextParallelInput, ContextParallelOutput, register_block, run_checkpointed
-from fantasyid.models.injection import IdentityInjection, IdentityKeyValues, InjectionKind
+from fantasyid.models.injection import (
+    INJECTIONS,
+    IdentityInjection,
+    IdentityKeyValues,
+    InjectionKind,
+    current_fields,
+)
 from fantasyid.models.joint_attention import JointAttnProcessor
 from fantasyid.models.offloading import bring_in_for_projection
 
@@ -72,6 +79,11 @@ class FantasyIDBlock(CogVideoXBlock):
         return hidden_states, encoder_hidden_states
 
 
+def is_injected(name: str) -> bool:
+    """Whether a weight of this name is of what we add to CogVideoX's transformer."""
+    return "injection" in name
+
+
 class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
     """CogVideoX's transformer with layer-aware identity injection.
 
@@ -84,10 +96,9 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_query_dim: Width of its queries and keys; `injection_dim` when None.
         injection_heads: Heads of the identity attention; as many as the transformer's when None.
         injection_interval: Inject after blocks 0, interval, 2 * interval, ...
-        use_layer_aware: False replaces every F_l by one zero-initialised gain that the layers share
-            (ablation "w/o LACSI").
-        injection_kind: "paper", or "released" for the authors' checkpoint, which has neither F_l nor a gain, needs
-            `use_layer_aware=False`, and is not silent before training.
+        injection_kind: "paper"; "paper_without_layers" for one zero-initialised gain in the place of every F_l
+            (ablation "w/o LACSI"); "released" for the authors' checkpoint, which has neither and is not silent before
+            training.
     """
 
     _no_split_modules: ClassVar[list[str]] = ["FantasyIDBlock", "CogVideoXPatchEmbed"]
@@ -128,7 +139,6 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_dim: int | None = None,
         injection_heads: int | None = None,
         injection_interval: int = 1,
-        use_layer_aware: bool = True,
         injection_kind: InjectionKind = "paper",
         injection_query_dim: int | None = None,
     ) -> None:
@@ -166,14 +176,14 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         self.register_to_config(num_layers=num_layers)
         dim = num_attention_heads * attention_head_dim
 
+        injection_class = INJECTIONS[injection_kind]
+
         def injection_after(layer: int) -> IdentityInjection | None:
             if identity_token_dim is None or layer % injection_interval:
                 return None
             inner_dim = dim if injection_dim is None else injection_dim
             heads = num_attention_heads if injection_heads is None else injection_heads
-            return IdentityInjection(
-                dim, identity_token_dim, inner_dim, heads, use_layer_aware, injection_kind, injection_query_dim
-            )
+            return injection_class(dim, identity_token_dim, inner_dim, heads, injection_query_dim)
 
         self.transformer_blocks = nn.ModuleList(
             [
@@ -192,8 +202,13 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
                 for layer in range(num_layers)
             ]
         )
-        has_gain = identity_token_dim is not None and injection_kind == "paper" and not use_layer_aware
+        has_gain = identity_token_dim is not None and injection_class.shares_gain
         self.injection_gain = nn.Parameter(torch.zeros(1)) if has_gain else None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Any:
+        """Build a model as a config says, also one of before the injection had three kinds; as `ConfigMixin`'s."""
+        return super().from_config(current_fields(config), **options)
 
     @classmethod
     def from_base(cls, base: CogVideoXTransformer3DModel, **identity_config: Any) -> "FantasyIDTransformer3DModel":
@@ -212,7 +227,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         base_config = {name: value for name, value in base.config.items() if not name.startswith("_")}
         model: FantasyIDTransformer3DModel = cls(**{**base_config, **identity_config})
         incompatible = model.load_state_dict(base.state_dict(), strict=False)
-        missing = [key for key in incompatible.missing_keys if "injection" not in key]
+        missing = [key for key in incompatible.missing_keys if not is_injected(key)]
         if missing or incompatible.unexpected_keys:
             raise CorruptWeightsError(
                 f"The base transformer lacks {missing} and has unknown {incompatible.unexpected_keys}; "
@@ -228,8 +243,18 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         super().enable_group_offload(onload_device, *args, offload_type=offload_type, **options)
         if offload_type == "block_level":
             for block in self.transformer_blocks:
-                if block.injection is not None:
-                    bring_in_for_projection(block)
+                if isinstance(block.injection, IdentityInjection):
+                    bring_in_for_projection(block, block.injection.once_per_video)
+
+    @property
+    def injections(self) -> list[IdentityInjection]:
+        """The injections, first block first."""
+        return [block.injection for block in self.transformer_blocks if isinstance(block.injection, IdentityInjection)]
+
+    @property
+    def latents_dtype(self) -> torch.dtype:
+        """The dtype of noisy latents between two steps: float32, or the network's own where it was trained so."""
+        return self.dtype if INJECTIONS[self.config.injection_kind].rounds_latents else torch.float32
 
     @apply_forward_hook
     def project_identity(self, identity_tokens: Tensor) -> IdentityKeyValues:
@@ -241,26 +266,22 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         Returns:
             Keys and values, one pair per injecting block.
         """
-        injections = [module for module in self.modules() if isinstance(module, IdentityInjection)]
-        if not injections:
+        if not self.injections:
             raise InvalidRequestError(
                 "This transformer was built without identity injection; load one whose config has identity_token_dim."
             )
-        pairs = [injection.attention.project(identity_tokens) for injection in injections]
+        pairs = [injection.project(identity_tokens) for injection in self.injections]
         return IdentityKeyValues(keys=tuple(key for key, _ in pairs), values=tuple(value for _, value in pairs))
 
     @property
     def _cp_plan(self) -> dict[str, Any]:
         """How diffusers' context parallelism splits this model over devices.
 
-        Tokens are split when they enter the first block and gathered by `proj_out`. Attention to the identity needs no
-        other video token, so it stays split. F_l convolves over whole latent frames, which an even split of the tokens
-        cuts apart: its input is gathered, every device computes it (under 3 % of a block), and its output is split
-        again.
+        Tokens are split when they enter the first block and gathered by `proj_out`; in between, injections gather them
+        as they need.
         """
         split = ContextParallelInput(split_dim=1, expected_dims=3)
         split_rotary = ContextParallelInput(split_dim=0, expected_dims=2)
-        split_output = ContextParallelInput(split_dim=1, expected_dims=3, split_output=True)
         gather = ContextParallelOutput(gather_dim=1, expected_dims=3)
         plan: dict[str, Any] = {
             "transformer_blocks.*": {"image_rotary_emb": [split_rotary, split_rotary]},
@@ -268,9 +289,9 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
             "proj_out": gather,
         }
         for layer, block in enumerate(self.transformer_blocks):
-            if isinstance(block.injection, IdentityInjection) and block.injection.feature is not None:
-                plan[f"transformer_blocks.{layer}.injection.attention"] = gather
-                plan[f"transformer_blocks.{layer}.injection.feature"] = {0: split_output}
+            if isinstance(block.injection, IdentityInjection):
+                for part, how in block.injection.context_parallel_plan.items():
+                    plan[f"transformer_blocks.{layer}.injection.{part}"] = how
         return plan
 
     def fuse_qkv_projections(self) -> None:

@@ -79,9 +79,11 @@ def quantize_linears(transformer: FantasyIDTransformer3DModel) -> None:
         layers: Any = block.ff.net  # type: ignore[union-attr]
         if _is_tanh_gelu(layers[0]):
             layers[0], layers[2] = Fp8Linear(layers[0].proj), Fp8Linear(layers[2], gelu_quantize_rows)
+        injection: Any = block.injection
+        once_per_video = () if injection is None else injection.once_per_video
         for name, module in list(block.named_modules()):
-            once_per_video = name.startswith("injection.") and name.endswith((".to_k", ".to_v"))
-            if isinstance(module, nn.Linear) and not name.startswith(("norm1.", "norm2.")) and not once_per_video:
+            sees_all = not name.startswith(("norm1.", "norm2.")) and module not in once_per_video
+            if isinstance(module, nn.Linear) and sees_all:
                 block.set_submodule(name, Fp8Linear(module))
 
 

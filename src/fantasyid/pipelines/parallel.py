@@ -150,12 +150,12 @@ class DeviceGroup:
             )
         even = self.layout.shares_evenly(transformer.config.num_attention_heads, lengths)
         if parallel_config(transformer) is None:
-            has_feature = transformer.config.identity_token_dim is not None and transformer.config.use_layer_aware
+            gathers = any(injection.context_parallel_plan for injection in transformer.injections)
             # A compiled block's `forward` is a method of its own; hooks put other functions there.
-            if has_feature and isinstance(vars(transformer.transformer_blocks[0]).get("forward"), MethodType):
+            if gathers and isinstance(vars(transformer.transformer_blocks[0]).get("forward"), MethodType):
                 raise InvalidRequestError(
-                    "Compiled blocks cannot gather the tokens that F_l convolves over; leave compilation off, or use "
-                    "two devices (one for each branch of guidance)."
+                    "Compiled blocks cannot gather whole frames, which their injection needs; leave compilation off, "
+                    "or use two devices (one for each branch of guidance)."
                 )
             config = ContextParallelConfig(ulysses_degree=ulysses, ring_degree=ring, mesh=self._mesh)
             transformer.enable_parallelism(config=config)
@@ -178,9 +178,7 @@ class DeviceGroup:
         branch = self._mesh.get_local_rank("guidance")
 
         def own(value: Any) -> Any:
-            if isinstance(value, IdentityKeyValues):
-                return IdentityKeyValues(tuple(map(own, value.keys)), tuple(map(own, value.values)))
-            return value.chunk(2)[branch] if isinstance(value, torch.Tensor) else value
+            return value.chunk(2)[branch] if isinstance(value, torch.Tensor | IdentityKeyValues) else value
 
         batched = {name: own(arguments[name]) for name in _BATCHED if name in arguments}
         prediction = transformer(**{**arguments, **batched})[0].contiguous()

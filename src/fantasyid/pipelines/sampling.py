@@ -143,7 +143,7 @@ def starting_latents(
         Latents in the dtype they keep through all steps, times the standard deviation the scheduler starts with:
         float32, and with the released checkpoint the transformer's, to which its authors round them.
     """
-    dtype = transformer.dtype if transformer.config.injection_kind == "released" else torch.float32
+    dtype = transformer.latents_dtype
     if latents is None:
         latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
     started: Tensor = latents.to(device, dtype) * float(scheduler.init_noise_sigma)

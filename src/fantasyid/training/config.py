@@ -4,7 +4,9 @@ Every field has the default of what it sets. Unknown fields are refused, also by
 them.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,11 +21,15 @@ class Strict(BaseModel):
     """Finite numbers and known fields alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What to write in the place of fields that there were once."""
 
     @model_validator(mode="before")
     @classmethod
     def _only_known_fields(cls, content: Any) -> Any:
         if isinstance(content, dict) and (unknown := sorted({str(name) for name in content} - set(cls.model_fields))):
+            if unknown[0] in cls.renamed:
+                raise ValueError(f"{unknown[0]} is no field any more; write {cls.renamed[unknown[0]]}")
             allowed = ", ".join(cls.model_fields) or "none"
             raise ValueError(f"there is no field {unknown[0]}; allowed are {allowed}")
         return content
@@ -122,6 +128,10 @@ class ReaderConfig(Strict):
 class TransformerConfig(Strict):
     """`models.transformer.FantasyIDTransformer3DModel`: CogVideoX's fields, and those of the injection."""
 
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"use_layer_aware": "injection_kind, which is paper_without_layers where it was false"}
+    )
+
     num_attention_heads: Count = 30
     """Heads of the joint attention."""
     attention_head_dim: Count = 64
@@ -164,10 +174,8 @@ class TransformerConfig(Strict):
     """Heads of the injection; None is as many as the transformer's."""
     injection_interval: Count = 1
     """Inject after every so many blocks."""
-    use_layer_aware: bool = True
-    """False for the ablation without layer-aware features."""
     injection_kind: InjectionKind = "paper"
-    """The paper's injection, or the released checkpoint's."""
+    """The paper's injection, that without layer-aware features (an ablation), or the released checkpoint's."""
 
 
 class IdentityEncoderConfig(Strict):

@@ -20,6 +20,7 @@ from fantasyid.data.face_views import FaceViews
 from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.transformer import is_injected
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
 from fantasyid.training.config import (
@@ -186,7 +187,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> None:
         raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
     if config.objective.freeze_base:
         for name, parameter in transformer.named_parameters():
-            parameter.requires_grad_("injection" in name)
+            parameter.requires_grad_(is_injected(name))
     model = VideoModel(transformer, encoder)
     pools = _latent_pools(inputs, config.model)
     generator = _generator(config, inputs)

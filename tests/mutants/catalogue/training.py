@@ -126,14 +126,14 @@ TRAINING = (
     Mutation(
         "a frozen base stays",
         _STAGE,
-        'parameter.requires_grad_("injection" in name)',
+        "parameter.requires_grad_(is_injected(name))",
         "parameter.requires_grad_(True)",
         _FROZEN,
     ),
     Mutation(
         "the injection learns",
         _STAGE,
-        'parameter.requires_grad_("injection" in name)',
+        "parameter.requires_grad_(is_injected(name))",
         'parameter.requires_grad_("norm_final" in name)',
         _FROZEN,
     ),

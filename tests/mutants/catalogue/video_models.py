@@ -198,9 +198,30 @@ VIDEO_MODELS = (
     Mutation(
         "without F_l there is none",
         _INJECTION,
-        "LayerAwareFeature(dim) if use_layer_aware else None",
+        "LayerAwareFeature(dim) if self.has_feature else None",
         "LayerAwareFeature(dim)",
         _GAIN,
+    ),
+    Mutation(
+        "configs of before the three kinds keep their ablation",
+        _INJECTION,
+        '{"injection_kind": "paper_without_layers", "_use',
+        '{"injection_kind": "paper", "_use',
+        _TESTS + "test_configs_of_before_the_three_kinds_mean_the_same",
+    ),
+    Mutation(
+        "values are projected once per video",
+        _INJECTION,
+        "return self.to_k, self.norm_k, self.to_v",
+        "return self.to_k, self.norm_k",
+        _TESTS + "test_an_injection_names_the_layers_that_work_once_per_video",
+    ),
+    Mutation(
+        "the released injection rounds latents",
+        _INJECTION,
+        "    rounds_latents = True\n",
+        "    rounds_latents = False\n",
+        _TESTS + "test_an_injection_says_what_else_it_needs",
     ),
     Mutation(
         "without F_l what is attended to is added as it is",

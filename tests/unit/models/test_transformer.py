@@ -1,13 +1,24 @@
 """The transformer: equal to CogVideoX without identity, and what identity does to it."""
 
+import json
+from typing import get_args
+
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers.hooks import FirstBlockCacheConfig
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 
+from fantasyid.checkpoints.builtin import MINI_FOLDER
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
-from fantasyid.models.injection import IdentityAttention, LayerAwareFeature
+from fantasyid.models.injection import (
+    INJECTIONS,
+    IdentityAttention,
+    IdentityInjection,
+    IdentityKeyValues,
+    InjectionKind,
+    LayerAwareFeature,
+)
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from tests.tiny import (
     BASE_CONFIG,
@@ -21,12 +32,12 @@ from tests.tiny import (
 
 VARIANTS = [
     {},
-    {"use_layer_aware": False},
+    {"injection_kind": "paper_without_layers"},
     {"injection_interval": 2},
     {"injection_dim": None, "injection_heads": None},
-    {"injection_kind": "released", "use_layer_aware": False},
+    {"injection_kind": "released"},
     {"injection_query_dim": 8},
-    {"injection_kind": "released", "use_layer_aware": False, "injection_query_dim": 8},
+    {"injection_kind": "released", "injection_query_dim": 8},
 ]
 COGVIDEOX_5B_I2V = {
     "num_attention_heads": 48,
@@ -165,7 +176,7 @@ def test_every_block_adds_equation_2(inputs, identity) -> None:
 
 
 def test_without_layer_aware_features_one_gain_scales_what_is_attended_to() -> None:
-    model = tiny_transformer(use_layer_aware=False)
+    model = tiny_transformer(injection_kind="paper_without_layers")
     assert model.injection_gain.item() == 0
     assert all(block.injection.feature is None for block in model.transformer_blocks)
     torch.nn.init.constant_(model.injection_gain, 0.7)
@@ -253,9 +264,85 @@ def test_from_base_refuses_foreign_weights() -> None:
         FantasyIDTransformer3DModel.from_base(base, **IDENTITY_CONFIG)
 
 
-def test_the_released_injection_has_no_layer_aware_feature() -> None:
-    with pytest.raises(ValueError, match="use_layer_aware=False"):
-        tiny_transformer(injection_kind="released")
+@pytest.mark.parametrize(
+    ("old", "kind"),
+    [
+        ({}, "paper"),
+        ({"use_layer_aware": True}, "paper"),
+        ({"use_layer_aware": True, "injection_kind": "paper"}, "paper"),
+        ({"use_layer_aware": False}, "paper_without_layers"),
+        ({"use_layer_aware": False, "injection_kind": "paper"}, "paper_without_layers"),
+        ({"use_layer_aware": False, "injection_kind": "released"}, "released"),
+    ],
+)
+def test_configs_of_before_the_three_kinds_mean_the_same(old, kind, inputs, identity, tmp_path) -> None:
+    model = trained_transformer(injection_kind=kind)
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    fields = json.loads(config.read_text())
+    del fields["injection_kind"]
+    config.write_text(json.dumps({**fields, **old}))
+    loaded = FantasyIDTransformer3DModel.from_pretrained(tmp_path)
+    assert loaded.config.injection_kind == kind
+    assert "use_layer_aware" not in loaded.config
+    expected = model(**inputs, identity_tokens=identity).sample
+    assert torch.equal(loaded(**inputs, identity_tokens=identity).sample, expected)
+
+
+def test_a_kind_that_was_left_at_its_old_default_does_not_win() -> None:
+    old = {**BASE_CONFIG, **IDENTITY_CONFIG, "use_layer_aware": False, "injection_kind": "paper"}
+    model = FantasyIDTransformer3DModel.from_config({**old, "_use_default_values": ["injection_kind"]})
+    assert model.config.injection_kind == "paper_without_layers"
+    assert model.injection_gain is not None
+
+
+def test_the_packed_model_names_its_injection_as_before_the_three_kinds() -> None:
+    """Its files stay what they are, byte for byte, and mean the paper's injection."""
+    config = json.loads((MINI_FOLDER / "transformer" / "manifest.json").read_text())["config"]
+    assert config["use_layer_aware"] is True
+    assert "injection_kind" not in config
+    with torch.device("meta"):
+        model = FantasyIDTransformer3DModel.from_config(config)
+    assert all(type(injection) is IdentityInjection for injection in model.injections)
+    assert len(model.injections) == model.config.num_layers
+
+
+@pytest.mark.parametrize("kind", ["released", "paper_without_layers"])
+def test_an_old_config_that_contradicts_itself_is_refused(kind) -> None:
+    with pytest.raises(ValueError, match="use_layer_aware is True"):
+        FantasyIDTransformer3DModel.from_config({**BASE_CONFIG, "injection_kind": kind, "use_layer_aware": True})
+
+
+@pytest.mark.parametrize("kind", get_args(InjectionKind))
+def test_an_injection_names_the_layers_that_work_once_per_video(kind, identity) -> None:
+    injection = INJECTIONS[kind](16, 24, 32, 2)
+    layers = [module for module in injection.modules() if not list(module.children())]
+    called: list[torch.nn.Module] = []
+    for layer in layers:
+        layer.register_forward_hook(lambda module, *_: called.append(module))
+    key, value = injection.project(identity)
+    assert called == list(injection.once_per_video)
+    called.clear()
+    injection(noise(2, 6, 16), key, value, (1, 2, 3))
+    assert not set(called) & set(injection.once_per_video)
+    assert {layer for layer in layers if list(layer.parameters())} <= {*called, *injection.once_per_video}
+
+
+def test_an_injection_says_what_else_it_needs() -> None:
+    assert set(INJECTIONS) == set(get_args(InjectionKind))
+    plans = {kind: set(injection(16, 24, 16, 2).context_parallel_plan) for kind, injection in INJECTIONS.items()}
+    assert plans == {"paper": {"attention", "feature"}, "paper_without_layers": set(), "released": set()}
+    assert IdentityInjection(16, 24, 16, 2).has_equal_widths
+    assert not IdentityInjection(16, 24, 16, 2, query_dim=8).has_equal_widths
+    half = {kind: tiny_transformer(injection_kind=kind).to(torch.bfloat16).latents_dtype for kind in INJECTIONS}
+    assert half == {"paper": torch.float32, "paper_without_layers": torch.float32, "released": torch.bfloat16}
+
+
+def test_keys_and_values_are_cut_as_tensors_are() -> None:
+    keys, values = ((noise(4, 2, 3, 5, seed=seed), noise(4, 2, 3, 5, seed=seed + 1)) for seed in (0, 2))
+    first, second = IdentityKeyValues(keys, values).chunk(2)
+    assert torch.equal(first.keys[1], keys[1][:2])
+    assert torch.equal(second.values[0], values[0][2:])
 
 
 def test_refuses_identity_twice_or_without_injection(inputs, identity) -> None:

@@ -115,7 +115,7 @@ def test_tuning_needs_compiled_blocks() -> None:
 @NEEDS_FP8
 @pytest.mark.parametrize("injection_kind", ["paper", "released"])
 def test_fp8_replaces_what_sees_all_tokens_and_stays_close(injection_kind) -> None:
-    model = opened(injection_kind=injection_kind, use_layer_aware=injection_kind == "paper", injection_dim=32)
+    model = opened(injection_kind=injection_kind, injection_dim=32)
     plain = predict(model)
     accelerate(model, Acceleration(fp8=True))
     replaced = {name for name, module in model.transformer_blocks[0].named_modules() if isinstance(module, Fp8Linear)}

@@ -33,7 +33,7 @@ def video(pipeline) -> torch.Tensor:
 
 
 def kinds_of_transformer(kind: str) -> Any:
-    return tiny_pipeline_transformer(injection_kind=kind, use_layer_aware=kind == "paper", injection_dim=32)
+    return tiny_pipeline_transformer(injection_kind=kind, injection_dim=32)
 
 
 @pytest.mark.parametrize("kind", ["paper", "released"])

@@ -31,9 +31,9 @@ CASES: dict[str, tuple[ParallelLayout, dict[str, Any]]] = {
 # 72 video tokens in 3 frames: each device holds one and a half.
 NETWORKS: list[dict[str, Any]] = [
     {},
-    {"use_layer_aware": False},
+    {"injection_kind": "paper_without_layers"},
     {"injection_interval": 2},
-    {"injection_kind": "released", "use_layer_aware": False},
+    {"injection_kind": "released"},
 ]
 
 
@@ -99,7 +99,7 @@ def run_cases(folder: Path) -> None:
         two.split_tokens(cached, (48, 12))
     compiled = tiny_pipeline_transformer()
     accelerate(compiled, Acceleration(compile=True))
-    with pytest.raises(InvalidRequestError, match="Compiled blocks cannot gather the tokens that F_l convolves"):
+    with pytest.raises(InvalidRequestError, match="Compiled blocks cannot gather whole frames"):
         two.split_tokens(compiled, (48, 12))
     pipeline.memory_plan = "low"
     with pytest.raises(InvalidRequestError, match="need the memory plan 'fast', not 'low'"):

@@ -161,6 +161,12 @@ def test_wrong_presets_are_refused_by_name_in_one_line(tmp_path: Path, text: str
     assert "\n" not in str(refusal.value)
 
 
+def test_a_field_of_before_is_answered_with_its_new_name(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{}", "{use_layer_aware: false}")
+    with pytest.raises(InvalidRequestError, match="use_layer_aware is no field any more; write injection_kind, which"):
+        read(tmp_path, text, "clips")
+
+
 @pytest.mark.parametrize("objective", ["freeze_base: true", "identity_encoder: {hidden_dim: 64}"])
 def test_identity_without_a_place_for_it_is_refused(tmp_path: Path, objective: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"objective\.\w+ needs model.identity_token_dim"):

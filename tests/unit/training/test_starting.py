@@ -41,10 +41,10 @@ def base(tmp_path: Path) -> Path:
     "fields",
     [
         {},
-        {"use_layer_aware": False},
+        {"injection_kind": "paper_without_layers"},
         {"injection_interval": 2},
         {"injection_query_dim": 8},
-        {"injection_kind": "released", "use_layer_aware": False},
+        {"injection_kind": "released"},
     ],
 )
 def test_the_injection_added_to_a_base_is_the_presets(base: Path, fields: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def test_the_injection_added_to_a_base_is_the_presets(base: Path, fields: dict[s
     assert {name: transformer.config[name] for name in fields} == fields
     assert transformer.config.identity_token_dim == 24
     names = [name for name, _ in transformer.named_parameters()]
-    assert ("injection_gain" in names) == (fields == {"use_layer_aware": False})
+    assert ("injection_gain" in names) == (fields == {"injection_kind": "paper_without_layers"})
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_base_that_is_not_the_presets_is_refused(base: Path, fields: dict[str,
 
 def test_an_injection_that_is_not_the_presets_is_refused(tmp_path: Path) -> None:
     tiny_transformer().save_pretrained(tmp_path / "transformer")
-    assert networks.transformer(model(), tmp_path).config.use_layer_aware
-    with pytest.raises(InvalidRequestError, match=r"use_layer_aware: False \(True there\)"):
-        networks.transformer(model(use_layer_aware=False), tmp_path)
+    assert networks.transformer(model(), tmp_path).config.injection_kind == "paper"
+    with pytest.raises(InvalidRequestError, match=r"injection_kind: paper_without_layers \(paper there\)"):
+        networks.transformer(model(injection_kind="paper_without_layers"), tmp_path)
 
 
 @pytest.mark.parametrize("encoder", [{}, {"use_vertices": False}, {"abstractor": "q-former"}])
@@ -120,6 +120,6 @@ def test_what_was_not_taught_is_not_made_anew(tmp_path: Path) -> None:
 
 def test_a_field_that_the_preset_leaves_out_has_its_default_and_is_compared(tmp_path: Path) -> None:
     """A run of the ablation does not go on as the whole method because nobody said which it is."""
-    tiny_transformer(use_layer_aware=False).save_pretrained(tmp_path / "transformer")
-    with pytest.raises(InvalidRequestError, match=r"use_layer_aware: True \(False there\)"):
+    tiny_transformer(injection_kind="paper_without_layers").save_pretrained(tmp_path / "transformer")
+    with pytest.raises(InvalidRequestError, match=r"injection_kind: paper \(paper_without_layers there\)"):
         networks.transformer(model(), tmp_path)

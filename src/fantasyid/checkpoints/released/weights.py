@@ -203,7 +203,6 @@ def _transformer_config(source: _Weights, config: Mapping[str, Any]) -> tuple[di
         "injection_heads": INJECTION_HEADS,
         "injection_interval": interval,
         "injection_kind": "released",
-        "use_layer_aware": False,
     }
     return {**base, **injection}, tuple(sorted(set(fields) - set(base) - set(INERT_CONFIG)))
 

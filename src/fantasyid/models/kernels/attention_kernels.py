@@ -11,7 +11,7 @@ from fantasyid.core.choices import AttentionKernel
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.optional import require
 from fantasyid.core.upstream import ATTENTION_BACKENDS, attend_on_all_devices, flash_attention_3, register_attention
-from fantasyid.models.injection import IdentityAttention
+from fantasyid.models.injection import IdentityInjection
 from fantasyid.models.joint_attention import JointAttnProcessor
 
 _FLASH = ("flash2", "flash3")
@@ -72,11 +72,11 @@ def use_attention(
     if kernel == "flash3":
         _register_flash_attention_3()
     for module in transformer.modules():
-        if isinstance(module, IdentityAttention):
+        if isinstance(module, IdentityInjection):
             # FlashAttention-2 refuses values that are not as wide as queries, and FlashAttention-3 is slower with them
             # than cuDNN, which PyTorch picks: 0.41 ms against 0.33 on an H100.
-            differs = module.to_q.out_features != module.to_v.out_features
-            module.attention_backend = ATTENTION_BACKENDS["native" if differs and kernel in _FLASH else kernel]
+            fits = module.has_equal_widths or kernel not in _FLASH
+            module.attention_backend = ATTENTION_BACKENDS[kernel if fits else "native"]
         processor = getattr(module, "processor", None)
         if isinstance(processor, JointAttnProcessor):
             processor.attention_backend = ATTENTION_BACKENDS[kernel]
