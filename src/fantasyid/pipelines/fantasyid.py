@@ -320,8 +320,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
         steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
         num_frames = config.sample_frames if num_frames is None else num_frames
-        height = config.sample_height * factor if height is None else height
-        width = config.sample_width * factor if width is None else width
+        height, width = self.identity_preparation(height, width).reference_size
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
@@ -392,10 +391,9 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
             latents = sampling.denoise(denoiser, scheduler, start, generator, guidance_interval, after_step)
 
         # 7. Frames.
-        latents = latents[:, padding:]
-        frames: Any = latents
+        frames: Any = latents[:, padding:]
         if output_type != "latent":
-            video = decode_video(self.vae, rearrange(latents, "b t c h w -> b c t h w"))
+            video = decode_video(self.vae, rearrange(frames, "b t c h w -> b c t h w"))
             sampling.check_finite(video, "The VAE")
             frames = self.video_processor.postprocess_video(video.float(), output_type=output_type)
         self.maybe_free_model_hooks()
