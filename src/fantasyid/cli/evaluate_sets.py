@@ -158,11 +158,13 @@ def reader(
 
       fantasyid evaluate reader report --out shape
     """
-    needed = {"--portraits": portraits, "--leave-out": leave_out} if step in ("calibrate", "pairs", "found") else {}
+    needed: dict[str, object] = {}
+    if step in ("calibrate", "pairs", "found", "render"):
+        needed = {"--portraits": portraits, "--leave-out": leave_out}
     if step == "render":
-        needed = {"--portraits": portraits, "--leave-out": leave_out, "--rigs": rigs or None}  # type: ignore[dict-item]
+        needed["--rigs"] = rigs
     for option, value in needed.items():
-        if value is None:
+        if not value:
             raise InvalidRequestError(f"The step {step} needs {option}; see `fantasyid evaluate reader --help`.")
     if portraits is not None:
         check_input_file(portraits / "manifest.csv", "manifest")

@@ -31,12 +31,13 @@ class ConsoleProgress(Progress):
     @contextmanager
     def stage(self, what: str) -> Iterator[None]:
         """See `Progress.stage`."""
-        if self.console.is_terminal:
-            with self.console.status(what):
+        with self._told_warnings():
+            if self.console.is_terminal:
+                with self.console.status(what):
+                    yield
+            else:
+                self._line(what)
                 yield
-        else:
-            self._line(what)
-            yield
 
     @contextmanager
     def steps(self, what: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -73,10 +73,6 @@ class Clock:
     seconds: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)
 
-    def restart(self) -> None:
-        """Leave out the time since the last call."""
-        self.start = time.perf_counter()
-
     def lap(self, stage: str) -> None:
         """Add the time since the last call to a stage."""
         now = time.perf_counter()
@@ -133,7 +129,7 @@ class Studio:
             request: For this model.
 
         Returns:
-            The request of the first video.
+            The same request; completed again it stays as it is.
         """
         pipeline = self.pipeline
         height, width = pipeline.identity_preparation(request.height, request.width).reference_size
@@ -147,7 +143,7 @@ class Studio:
         chosen = {name: value for name, value in own.items() if getattr(request, name) is None}
         if request.person is None:
             chosen |= {"use_reference": False, "use_identity_tokens": False}
-        sizes = {"height": height, "width": width, "num_videos": 1, "model": self.request}
+        sizes = {"height": height, "width": width, "model": self.request}
         return request.model_copy(update={**chosen, **sizes})
 
     def read(self, request: GenerationRequest, files: PersonFiles, progress: Progress = SILENT) -> Person:
@@ -206,7 +202,7 @@ class Studio:
             layout = ParallelLayout.for_devices(process_count(), (first.guidance_scale or 0) > 1)
             self.pipeline.enable_parallelism(DeviceGroup(layout, self._device))
         for number in range(request.num_videos):
-            one, clock = first.model_copy(update={"seed": first.seed + number}), Clock(dict(seconds))
+            one, clock = first.model_copy(update={"seed": first.seed + number, "num_videos": 1}), Clock(dict(seconds))
             what = "Generating" if request.num_videos == 1 else f"Generating video {number + 1} of {request.num_videos}"
             with progress.steps(what, one.num_inference_steps or 1) as tell:
                 frames = self._frames(one, person, tell, clock)
@@ -321,11 +317,12 @@ def generate_files(
         return
     files = None if request.person is None else PersonFiles.read(request.person)
     studio = Studio(request.model, progress)
-    first = studio.complete(request)
+    request = studio.complete(request)
     if like is not None:
-        studio.warn_of_differences(like)
+        with progress.stage("Comparing with the record"):
+            studio.warn_of_differences(like)
     for place in paths:
-        place.check_room(first.num_frames or 1, first.height or 1, first.width or 1)
+        place.check_room(request.num_frames or 1, request.height or 1, request.width or 1)
     for place, video in zip(paths, studio.videos(request, files, progress, command), strict=True):
         if process_rank() == 0:
             save_generation(place, video.frames, video.portrait, video.record, overwrite=overwrite)

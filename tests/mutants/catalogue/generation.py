@@ -16,7 +16,11 @@ _STUDIO, _COMMAND = "generation/studio.py", "cli/generate.py"
 
 GENERATION = (
     Mutation(
-        "the seed that was used is kept", _STUDIO, '{"seed": first.seed + number}', '{"seed": first.seed}', _SEEDS
+        "the seed that was used is kept",
+        _STUDIO,
+        '{"seed": first.seed + number, "num_videos": 1}',
+        '{"seed": first.seed, "num_videos": 1}',
+        _SEEDS,
     ),
     Mutation("noise comes from the seed", _STUDIO, "manual_seed(request.seed)", "manual_seed(0)", _SEEDS),
     Mutation(

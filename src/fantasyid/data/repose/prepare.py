@@ -19,7 +19,7 @@ from fantasyid.core.errors import InvalidRequestError, UnreadablePhotoError
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.optional import require
-from fantasyid.data.portraits import read_portraits
+from fantasyid.data.portraits import SEX_CODES, read_portraits
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN
 from fantasyid.face.align import portrait_transform, transform_points, warp
 from fantasyid.geometry.fitting import fit_landmarks
@@ -29,7 +29,6 @@ MAX_YAW_DEG = 25.0
 MAX_FIT_ERROR_CM = 0.15
 MAX_OUTSIDE = 0.1  # share of the portrait frame that lies beyond the photo's edge
 _UNIT = CANVAS / 256  # canvas pixels in which blurs below are given
-_SEX = {"": 0, "female": 1, "male": 2}
 
 
 def prepare(
@@ -165,7 +164,7 @@ def _save(out: Path, photos: list[dict[str, Any]], head: HeadModel) -> None:
         fields[name] = np.stack([photo[name] for photo in photos])
     fields["person"] = np.array([photo["person"] for photo in photos])
     fields["other"] = np.array([photo["other"] for photo in photos])
-    fields["sex"] = np.array([_SEX[photo["row"]["sex"]] for photo in photos])
+    fields["sex"] = np.array([SEX_CODES[photo["row"]["sex"]] for photo in photos])
     fields["decade"] = np.array([int(photo["row"]["age_decade"] or 0) for photo in photos])
     fields["weight"] = np.array([_weight(photo["row"]) for photo in photos], np.float32)
     fields["head"] = np.array(head.coefficients_hash)
