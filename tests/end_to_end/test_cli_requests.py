@@ -71,6 +71,7 @@ def test_a_record_is_only_followed_with_the_files_it_names(photo: Path, model: P
     (elsewhere / "own.png").unlink()
     missing = again(elsewhere / "video.json", tmp_path / "missing.mp4")
     assert "is not there; give the file" in " ".join(missing.stderr.split())
+    assert again(elsewhere / "video.json", tmp_path / "anybody.mp4", "--no-identity").exit_code == 0
     given = CliRunner().invoke(
         app, ["generate", str(photo), "--from", str(elsewhere / "video.json"), "--out", str(tmp_path / "given.mp4")]
     )

@@ -255,8 +255,8 @@ def generate(
 
     like = None if record is None else read_record(record)
     fields: dict[str, Any] = {} if like is None else like.request.model_dump()
-    if like is not None and photos is None and not no_identity:
-        person = find_inputs(like, Path(str(record)))
+    if like is not None and photos is None:
+        person = None if no_identity else find_inputs(like, Path(str(record)))
         fields["person"] = None if person is None else person.model_dump()
     request = _request(fields, options)
     for path, what in () if request.person is None else request.person.files:
