@@ -94,96 +94,42 @@ def render(
     Returns:
         The frames and the landmarks in them.
     """
-    batch, time = scene.zoom.shape
-    resolution = size * supersample
-
-    def per_frame(value: Tensor) -> Tensor:
-        return repeat(value, "b ... -> (b t) ...", t=time)
-
-    def flat(value: Tensor) -> Tensor:
-        return value.reshape(batch * time, *value.shape[2:])
-
-    rig = per_frame(scene.rig)
-    turn = rotation_matrix(*flat(scene.angles_deg).unbind(-1))
-    to_output = _camera(flat(scene.zoom), flat(scene.shift), resolution)
+    time, resolution = scene.zoom.shape[1], size * supersample
+    rig = _per_frame(scene.rig, time)
+    rotation, scale, translation = rigs.rotation[rig], rigs.scale[rig], rigs.translation[rig]
+    turn = rotation_matrix(*scene.angles_deg.flatten(0, 1).unbind(-1))
+    to_output = _camera(scene.zoom.flatten(0, 1), scene.shift.flatten(0, 1), resolution)
 
     # 1. Head vertices in camera space, before and after the turn.
     photo_camera, photo_pixels = fitted_vertices(layers, rigs, scene.rig)
-    rotation = per_frame(rigs.rotation[scene.rig])
-    shaped = layers.head.shape(per_frame(scene.identity), flat(scene.expression)) @ rotation.mT
-    pivot = (rigs.rotation[scene.rig] @ shaped.new_tensor(_PIVOT))[:, None]
-    pivot = per_frame(pivot)
+    shaped = layers.head.shape(_per_frame(scene.identity, time), scene.expression.flatten(0, 1)) @ rotation.mT
+    pivot = _per_frame((rigs.rotation[scene.rig] @ shaped.new_tensor(_PIVOT))[:, None], time)
     mesh = _turn(shaped, turn, pivot, _looseness(layers.head.mean[:, 1])[None])
 
     # 2. Grid vertices: photo positions at the diffused depth, following the mesh softly, then turned.
     grid_pixels, grid_camera = _grid_vertices(rigs, scene.rig)
-    follow = _follow(layers, rigs, rig, shaped - per_frame(photo_camera))
+    follow = _follow(layers, rigs, rig, shaped - _per_frame(photo_camera, time))
     height = (grid_camera @ rigs.rotation[scene.rig])[..., 1]
-    grid = _turn(per_frame(grid_camera) + follow, turn, pivot, per_frame(_looseness(height)))
+    grid = _turn(_per_frame(grid_camera, time) + follow, turn, pivot, _per_frame(_looseness(height), time))
 
     # 3. Rasterise each layer; the grid's background part is buried so that it hides nothing.
-    scale, translation = rigs.scale[rig], rigs.translation[rig]
     mesh_xyz = _to_output(project_camera(mesh, scale, translation), to_output)
     grid_xyz = _to_output(project_camera(grid, scale, translation), to_output)
-    alpha = rigs.alpha[scene.rig].float() / 255
-    empty = look_up(alpha, grid_pixels)[..., 0] < 0.1
-    burial = per_frame(empty * _BURIED)[..., None] * scale[:, None, None]
+    empty = look_up(rigs.alpha[scene.rig].float() / 255, grid_pixels)[..., 0] < 0.1
+    burial = _per_frame(empty * _BURIED, time)[..., None] * scale[:, None, None]
     buried = torch.cat([grid_xyz[..., :2], grid_xyz[..., 2:] + burial], -1)
     triangles = _grid_triangles(grid_xyz.device)
     grid_index, grid_weights = rasterise(buried, triangles, resolution, resolution)
     mesh_index, mesh_weights = rasterise(mesh_xyz, layers.drawn, resolution, resolution)
 
-    # 4. Colours: the photo, its mirrored side where the photo did not see the skin, flat colour for unseen inner parts.
-    normal = vertex_normals(photo_camera, layers.skin)
-    seen = ((normal[..., 2] - 0.12) / 0.2).clamp(0, 1)
-    mirrored = seen[:, layers.head.mirror]
-    own = torch.where((seen < 0.999) & (mirrored > seen), seen / (seen + mirrored + 1e-6), 1.0)
-    visible = _visible(layers, photo_pixels)
-    own, textured = torch.where(layers.inner > 0, 1.0, own), torch.where(layers.inner > 0, visible, 1.0)
-    textured = per_frame(textured) * (1 - layers.mouth * _opening(layers, rigs, rig, flat(scene.expression))[:, None])
-    soft = layers.softness * torch.where(layers.inner > 0, 1.0, torch.maximum(seen, mirrored).clamp(0, 1))
-    source = photo_pixels[..., :2]
-    attributes = torch.cat(
-        [
-            source,
-            source[:, layers.head.mirror],
-            own[..., None],
-            soft[..., None],
-            layers.inner_colour.expand(batch, -1, -1),
-        ],
-        -1,
-    )
-    attributes = torch.cat([per_frame(attributes), textured[..., None]], -1)
+    # 4. Colours of each layer, from the photo.
+    attributes = _skin_attributes(layers, rigs, scene, photo_camera, photo_pixels)
     mesh_map = interpolate(attributes, layers.drawn, mesh_index, mesh_weights)
-    grid_map = interpolate(per_frame(grid_pixels), triangles, grid_index, grid_weights)
-    normals = F.interpolate(rigs.grid_normal[scene.rig], (CANVAS, CANVAS), mode="bilinear", align_corners=True)
-    lit = torch.cat([scene.texture, alpha, normals], 1)
+    grid_map = interpolate(_per_frame(grid_pixels, time), triangles, grid_index, grid_weights)
+    face, behind = _colour_layers(rigs, scene, mesh_map, mesh_index >= 0, grid_map, grid_index >= 0)
 
-    def sample(pixels: Tensor) -> Tensor:
-        return flat(look_up(lit, pixels.reshape(batch, time, resolution, resolution, 2)))
-
-    direct, reflected, below = sample(mesh_map[..., :2]), sample(mesh_map[..., 2:4]), sample(grid_map)
-    keep = mesh_map[..., 4:5]
-    face = direct * keep + reflected * (1 - keep)
-    shown = mesh_map[..., 9:10]
-    brightness = per_frame(scene.texture.mean((1, 2, 3)) * 1.4)[:, None, None, None]
-    colour = face[..., :3] * shown + mesh_map[..., 6:9] * brightness * (1 - shown)
-    mesh_alpha = torch.where(shown > 0.5, face[..., 3:4], 1.0) * mesh_map[..., 5:6] * (mesh_index >= 0)[..., None]
-    grid_alpha = below[..., 3:4] * (grid_index >= 0)[..., None]
-
-    # 5. Light both layers with one diffused normal map, blend, put before the background.
-    light, gain = per_frame(scene.light), per_frame(scene.gain)[:, None, None]
-
-    def shade(pixel: Tensor, normal_map: Tensor) -> Tensor:
-        toward = torch.einsum("bhwc,bdc,bd->bhw", normal_map, turn, light)
-        return pixel * gain * (1 + toward).clamp(0.4, 1.6)[..., None]
-
-    person = shade(below[..., :3], below[..., 4:]) * (1 - mesh_alpha) + shade(colour, face[..., 4:]) * mesh_alpha
-    cover = grid_alpha + mesh_alpha - grid_alpha * mesh_alpha
-    person = torch.where(grid_alpha > 1e-3, person, shade(colour, face[..., 4:]))
-    behind = F.interpolate(scene.background, (resolution, resolution), mode="bilinear", align_corners=False)
-    frames = person * cover + per_frame(rearrange(behind, "b c h w -> b h w c")) * (1 - cover)
-    frames = F.avg_pool2d(rearrange(frames, "n h w c -> n c h w").clamp(0, 1), supersample)
+    # 5. Light, blend, put before the background.
+    frames = F.avg_pool2d(_blend(face, behind, scene, turn), supersample)
 
     # 6. Landmarks: the mesh's, and what of the photo's deviation from them is still in the picture, in averaged pixels.
     factor = to_output[0][:, None, None]
@@ -191,12 +137,90 @@ def render(
     points = _to_output(project_camera(landmark_camera, scale, translation), to_output)
     points = points * torch.cat([torch.ones_like(factor).expand(-1, -1, 2), factor], -1)
     residual = rigs.residual[scene.rig]
-    left = per_frame(residual - layers.registered(residual)[:, layers.head.landmarks478])
+    left = _per_frame(residual - layers.registered(residual)[:, layers.head.landmarks478], time)
     points = points + left * factor + points.new_tensor([0.5, 0.5, 0.0])
     landmarks = points / supersample
     return Rendering(
         rearrange(frames, "(b t) c h w -> b t c h w", t=time), rearrange(landmarks, "(b t) p c -> b t p c", t=time)
     )
+
+
+def _per_frame(value: Tensor, time: int) -> Tensor:
+    """(B, ...) -> (B*T, ...), the same for every frame of a clip."""
+    return repeat(value, "b ... -> (b t) ...", t=time)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What one of the two layers shows: (B*T, h, w, 3) colour and normal, (B*T, h, w, 1) alpha."""
+
+    colour: Tensor
+    normal: Tensor
+    alpha: Tensor
+
+
+def _skin_attributes(
+    layers: HeadLayers, rigs: RigSet, scene: Scene, photo_camera: Tensor, photo_pixels: Tensor
+) -> Tensor:
+    """What is interpolated over the mesh, (B*T, N, 10).
+
+    Where the photo shows the vertex (2) and its mirror image (2), the share of the first (1), alpha (1), the colour of
+    inner parts (3), and how much of the photo is shown instead of it (1): the mirrored side stands in where the photo
+    did not see the skin, flat colour for inner parts that it did not see.
+    """
+    time = scene.zoom.shape[1]
+    normal = vertex_normals(photo_camera, layers.skin)
+    seen = ((normal[..., 2] - 0.12) / 0.2).clamp(0, 1)
+    mirrored = seen[:, layers.head.mirror]
+    own = torch.where((seen < 0.999) & (mirrored > seen), seen / (seen + mirrored + 1e-6), 1.0)
+    own = torch.where(layers.inner > 0, 1.0, own)
+    soft = layers.softness * torch.where(layers.inner > 0, 1.0, torch.maximum(seen, mirrored).clamp(0, 1))
+    source = photo_pixels[..., :2]
+    inner_colour = layers.inner_colour.expand(len(source), -1, -1)
+    still = torch.cat([source, source[:, layers.head.mirror], own[..., None], soft[..., None], inner_colour], -1)
+    opening = _opening(layers, rigs, _per_frame(scene.rig, time), scene.expression.flatten(0, 1))
+    textured = _per_frame(torch.where(layers.inner > 0, _visible(layers, photo_pixels), 1.0), time)
+    textured = textured * (1 - layers.mouth * opening[:, None])
+    return torch.cat([_per_frame(still, time), textured[..., None]], -1)
+
+
+def _colour_layers(
+    rigs: RigSet, scene: Scene, mesh_map: Tensor, on_mesh: Tensor, grid_map: Tensor, on_grid: Tensor
+) -> tuple[_Layer, _Layer]:
+    """Face and grid, from what was interpolated over them, (B*T, h, w, 10) and (B*T, h, w, 2), and where they are."""
+    time = scene.zoom.shape[1]
+    normals = F.interpolate(rigs.grid_normal[scene.rig], (CANVAS, CANVAS), mode="bilinear", align_corners=True)
+    lit = torch.cat([scene.texture, rigs.alpha[scene.rig].float() / 255, normals], 1)
+
+    def sample(pixels: Tensor) -> Tensor:
+        return look_up(lit, rearrange(pixels, "(b t) h w c -> b t h w c", t=time)).flatten(0, 1)
+
+    direct, reflected, below = sample(mesh_map[..., :2]), sample(mesh_map[..., 2:4]), sample(grid_map)
+    keep = mesh_map[..., 4:5]
+    face = direct * keep + reflected * (1 - keep)
+    shown = mesh_map[..., 9:10]
+    brightness = _per_frame(scene.texture.mean((1, 2, 3)) * 1.4, time)[:, None, None, None]
+    colour = face[..., :3] * shown + mesh_map[..., 6:9] * brightness * (1 - shown)
+    alpha = torch.where(shown > 0.5, face[..., 3:4], 1.0) * mesh_map[..., 5:6] * on_mesh[..., None]
+    grid = _Layer(below[..., :3], below[..., 4:], below[..., 3:4] * on_grid[..., None])
+    return _Layer(colour, face[..., 4:], alpha), grid
+
+
+def _blend(face: _Layer, grid: _Layer, scene: Scene, turn: Tensor) -> Tensor:
+    """(B*T, 3, h, w) in [0, 1]: both layers lit, the face over the grid, both before the background."""
+    time = scene.zoom.shape[1]
+    light, gain = _per_frame(scene.light, time), _per_frame(scene.gain, time)[:, None, None]
+
+    def shade(layer: _Layer) -> Tensor:
+        toward = torch.einsum("bhwc,bdc,bd->bhw", layer.normal, turn, light)
+        return layer.colour * gain * (1 + toward).clamp(0.4, 1.6)[..., None]
+
+    person = shade(grid) * (1 - face.alpha) + shade(face) * face.alpha
+    person = torch.where(grid.alpha > 1e-3, person, shade(face))
+    cover = grid.alpha + face.alpha - grid.alpha * face.alpha
+    background = F.interpolate(scene.background, cover.shape[1:3], mode="bilinear", align_corners=False)
+    background = _per_frame(rearrange(background, "b c h w -> b h w c"), time)
+    return rearrange(person * cover + background * (1 - cover), "n h w c -> n c h w").clamp(0, 1)
 
 
 def _camera(zoom: Tensor, shift: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
