@@ -213,7 +213,7 @@ def shrink_shape(
         raise InvalidRequestError(f"There is no folder {photos}; check the path given as --photos.")
 
     from fantasyid.core.output_files import make_folder
-    from fantasyid.evaluation.reader.portraits import read_portraits
+    from fantasyid.core.portraits import held_out_and_others, read_portraits
     from fantasyid.evaluation.reader.steps import read_identities
     from fantasyid.face.reader import FaceReader
     from fantasyid.geometry.head_model import HeadModel
@@ -221,7 +221,7 @@ def shrink_shape(
     from fantasyid.training.networks import load
     from fantasyid.training.shrink_shape import shrink
 
-    _, others = read_portraits(manifest, leave_out)
+    _, others = held_out_and_others(read_portraits(manifest), leave_out)
     model = load(reader, FaceReaderModel)
     identity, person = read_identities(others, photos, FaceReader(model), HeadModel.load())
     shrink(model, identity, person, share)

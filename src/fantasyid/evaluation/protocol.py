@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
 from fantasyid.core.output_files import write_together
+from fantasyid.core.portraits import FACE_BOX, SEX_CODES, Portrait, read_portraits
 from fantasyid.data.captions import subject
-from fantasyid.data.portraits import FACE_BOX, SEX_CODES, Portrait, read_portraits
 
 SEED = 20_261_122
 """The k-th person's videos all start from seed `SEED + k`, so prompts and modes differ in nothing else."""
@@ -111,7 +111,7 @@ def read_people(manifest: Path, split: str = "val") -> tuple[Person, ...]:
     """Read the people of one split from a portrait manifest, each with their largest face as reference.
 
     Args:
-        manifest: CSV, see `data.portraits`, with sex, age_decade and the faces' boxes.
+        manifest: CSV, see `core.portraits`, with sex, age_decade and the faces' boxes.
         split: Which value of the column `split`.
 
     Returns:

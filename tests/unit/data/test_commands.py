@@ -27,6 +27,11 @@ def test_prepare(portraits: Path) -> None:
     assert "list of people" in refusal(*given, "--only", portraits / "none.txt")
     assert "does not exist" in refusal(*given[:-1], portraits / "none" / "rigs.npz")
     assert "manifest.csv has no photo of the split train" in refusal(*given)
+    with (portraits / "manifest.csv").open("a") as manifest:
+        manifest.write("a1,a,a1.jpg,female,40,1,here,train,3\n")
+    assert "landmarks.npz has no landmarks of 1 photos, such as a1" in refusal(*given)
+    (portraits / "landmarks.npz").write_bytes(b"PK")
+    assert "landmarks.npz is damaged" in refusal(*given)
     assert run(*given, "--limit", "0").exit_code == 2
     assert run(*given, "--split", "test").exit_code == 2
 

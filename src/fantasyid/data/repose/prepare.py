@@ -1,8 +1,8 @@
 """Portrait photos -> one file of rigs for `repose.render`.
 
-Needs the extra `build` (MediaPipe's person segmentation). DIR holds `manifest.csv` (columns id, person, file, sex,
-age_decade, tier, source, split), `landmarks.npz` (`ids`, `landmarks` (P, 478, 3) pixels) and the photos. Takes about
-0.35 s a photo on one core. Photos that cannot be re-posed well are left out and counted by reason.
+Needs the extra `build` (MediaPipe's person segmentation). DIR holds `manifest.csv` (with sex, age_decade, tier, source
+and yaw_deg) and `landmarks.npz`, see `core.portraits`, and the photos. Takes about 0.35 s a photo on one core. Photos
+that cannot be re-posed well are left out and counted by reason.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from fantasyid.core.errors import InvalidRequestError, UnreadablePhotoError
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.optional import require
-from fantasyid.data.portraits import SEX_CODES, read_portraits
+from fantasyid.core.portraits import SEX_CODES, read_landmarks, read_portraits
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN
 from fantasyid.face.align import portrait_transform, transform_points, warp
 from fantasyid.geometry.fitting import fit_landmarks
@@ -47,23 +47,21 @@ def prepare(
     unwanted = set() if leave_out is None else read_ids(leave_out)
     wanted = None if only is None else read_ids(only)
     asked = read_portraits(portraits / "manifest.csv", ("sex", "age_decade", "tier", "source", "yaw_deg"))
-    rows = [portrait.model_dump() for portrait in asked if portrait.split == split]
-    rows = [row for row in rows if row["person"] not in unwanted and (wanted is None or row["person"] in wanted)]
-    rows = rows[:limit]
-    with np.load(portraits / "landmarks.npz", allow_pickle=False) as archive:
-        landmarks = dict(zip(archive["ids"].tolist(), archive["landmarks"], strict=True))
-    if not rows:
+    chosen = [portrait for portrait in asked if portrait.split == split and portrait.person not in unwanted]
+    chosen = [portrait for portrait in chosen if wanted is None or portrait.person in wanted][:limit]
+    if not chosen:
         raise InvalidRequestError(
             f"{portraits / 'manifest.csv'} has no photo of the split {split} and the people asked for; ask for others."
         )
+    landmarks = read_landmarks(portraits / "landmarks.npz", chosen)
     head, segment = HeadModel.load(), _segmenter()
     left_out: Counter[str] = Counter()
     people: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
+    for row, points in zip((portrait.model_dump() for portrait in chosen), landmarks, strict=True):
         if abs(float(row["yaw_deg"])) > MAX_YAW_DEG:
             left_out["turned too far"] += 1
             continue
-        canvas = _canvas(portraits / row["file"], landmarks[row["id"]], segment)
+        canvas = _canvas(portraits / row["file"], points, segment)
         if canvas is None:
             left_out["frame beyond the photo's edge"] += 1
             continue

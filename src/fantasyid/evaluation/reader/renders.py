@@ -36,7 +36,6 @@ _EXPRESSIONS: tuple[tuple[str, float, dict[str, float]], ...] = (
 )
 _OPEN, _CLOSED = _EXPRESSIONS[3], _EXPRESSIONS[1]
 _MAX_PITCH_DEG, _MAX_ROLL_DEG = 8.0, 10.0
-_SIZE = 192
 _SEED = 20_261_122
 
 
@@ -159,7 +158,7 @@ def _render_person(
         background=torch.from_numpy(colours)[:, :, None, None],
     )
     with torch.no_grad():
-        frames = render(layers, rigs, scene, size=_SIZE, supersample=1).frames[:, 0]
+        frames = render(layers, rigs, scene, supersample=1).frames[:, 0]
     pixels = (frames * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return pixels, np.array([name for name, _, _ in performed]), target
 

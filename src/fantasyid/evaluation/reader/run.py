@@ -14,10 +14,9 @@ from rich.table import Table
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.output_files import write_file
-from fantasyid.data.portraits import Portrait
+from fantasyid.core.portraits import FACE_BOX, Portrait, held_out_and_others, read_portraits
 from fantasyid.evaluation.reader.faceless import faceless_pictures
 from fantasyid.evaluation.reader.measures import ShapeSignature
-from fantasyid.evaluation.reader.portraits import of_first_people, read_portraits
 from fantasyid.evaluation.reader.renders import KnownRenders, make_renders
 from fantasyid.evaluation.reader.steps import (
     MEASURES,
@@ -50,8 +49,15 @@ class HeldOut:
 
     def read(self) -> tuple[tuple[Portrait, ...], tuple[Portrait, ...]]:
         """The photos of the held-out people, and those of the other people with two photos."""
-        held_out, others = read_portraits(self.portraits / "manifest.csv", self.leave_out)
-        return of_first_people(held_out, self.first), of_first_people(others, self.first)
+        portraits = read_portraits(self.portraits / "manifest.csv", ("sex", *FACE_BOX))
+        held_out, others = held_out_and_others(portraits, self.leave_out)
+        return _of_first_people(held_out, self.first), _of_first_people(others, self.first)
+
+
+def _of_first_people(portraits: tuple[Portrait, ...], count: int | None) -> tuple[Portrait, ...]:
+    """The photos of the first `count` people by name; of all if that is None."""
+    chosen = sorted({portrait.person for portrait in portraits})[:count]
+    return tuple(portrait for portrait in portraits if portrait.person in chosen)
 
 
 def print_report(reports: Sequence[ShapeReport], console: Console) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.imaging import Photo, read_photo
-from fantasyid.data.portraits import Portrait
+from fantasyid.core.portraits import Portrait
 from fantasyid.evaluation.reader.measures import (
     Pairs,
     ShapeSignature,

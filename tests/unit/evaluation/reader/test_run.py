@@ -12,7 +12,6 @@ from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.repose.prepare import _save
 from fantasyid.evaluation.reader.measures import ShapeSignature, face_vertices, shape_distance
-from fantasyid.evaluation.reader.portraits import read_portraits
 from fantasyid.evaluation.reader.renders import YAWS_DEG, KnownRenders, make_renders
 from fantasyid.evaluation.reader.run import HeldOut, run_step
 from fantasyid.evaluation.reader.steps import (
@@ -70,20 +69,16 @@ def values(report: ShapeReport) -> dict[str, float | None]:
     return {line.name: line.value for line in report.lines}
 
 
-def test_people_held_out_and_others(folder: Path, tmp_path: Path) -> None:
-    held_out, others = read_portraits(folder / "manifest.csv", folder / "people.txt")
+def test_people_held_out_and_others(folder: Path) -> None:
+    held_out, others = HeldOut(folder, folder / "people.txt").read()
     assert [portrait.id for portrait in held_out] == ["a1", "a2", "b1", "b2"]
     assert [portrait.id for portrait in others] == ["c1", "c2"]
-    assert held_out[0].face_box == (97, 77, 187, 180)
-    (tmp_path / "people.txt").write_text("b\nz\n")
-    with pytest.raises(InvalidRequestError, match=r"lacks 1 people of .* such as z"):
-        read_portraits(folder / "manifest.csv", tmp_path / "people.txt")
-    with pytest.raises(InvalidRequestError, match="has no column"):
-        read_portraits(tmp_path / "people.txt", folder / "people.txt")
+    first, _ = HeldOut(folder, folder / "people.txt", first=1).read()
+    assert [portrait.id for portrait in first] == ["a1", "a2"]
 
 
 def test_one_person_is_nearer_than_two(folder: Path, reader: FaceReader, head: HeadModel) -> None:
-    held_out, _ = read_portraits(folder / "manifest.csv", folder / "people.txt")
+    held_out, _ = HeldOut(folder, folder / "people.txt").read()
     report = measure_pairs(held_out, folder, reader, head, plain_signature(head))
     assert report.sample == "3 of 4 photos, 2 people, 1 of them with two photos"
     measured = values(report)
@@ -99,7 +94,7 @@ def test_one_person_is_nearer_than_two(folder: Path, reader: FaceReader, head: H
 
 
 def test_signature_comes_from_the_photos_that_can_be_read(folder: Path, reader: FaceReader, head: HeadModel) -> None:
-    held_out, others = read_portraits(folder / "manifest.csv", folder / "people.txt")
+    held_out, others = HeldOut(folder, folder / "people.txt").read()
     signature = calibrate(others, folder, reader, head)
     assert np.isfinite(signature.whitening).all()
     with pytest.raises(InvalidRequestError, match="No face was read in 1 photos"):

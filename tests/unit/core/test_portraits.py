@@ -1,11 +1,13 @@
 """The one reader of the manifest of portraits."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.data.portraits import FACE_BOX, Portrait, held_out_and_others, read_portraits
+from fantasyid.core.portraits import FACE_BOX, Portrait, held_out_and_others, read_landmarks, read_portraits
 
 HEADER = "id,person,file,licence,sex,age_decade,face_x0,face_y0,face_x1,face_y1,yaw_deg,split"
 ROW = "a1,a,a1.jpg,CC0,female,40,1.5,2,30,40,-8.8,val"
@@ -69,3 +71,46 @@ def test_people_held_out_and_others(tmp_path: Path) -> None:
         held_out_and_others(portraits, tmp_path / "people.txt")
     with pytest.raises(InvalidRequestError, match=r"no file .*none\.txt"):
         held_out_and_others(portraits, tmp_path / "none.txt")
+
+
+POINTS = np.arange(2 * 478 * 3, dtype=np.float32).reshape(2, 478, 3)
+PEOPLE = [Portrait(id=name, person=name[0], file=f"{name}.jpg", split="train") for name in ("b1", "a1")]
+
+
+def landmarks(folder: Path, **changes: Any) -> Path:
+    path = folder / "landmarks.npz"
+    np.savez(path, **{"ids": np.array(["a1", "b1"]), "landmarks": POINTS} | changes)
+    return path
+
+
+def test_landmarks_in_the_order_of_the_portraits(tmp_path: Path) -> None:
+    path = landmarks(tmp_path)
+    assert np.array_equal(read_landmarks(path, PEOPLE), POINTS[::-1])
+    assert read_landmarks(path, []).shape == (0, 478, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": np.array(["a1", "c1"])}, "has no landmarks of 1 photos, such as b1; add them"),
+        ({"ids": np.array(["a1"])}, r"has ids of shape \(1,\) and landmarks of shape \(2, 478, 3\); write it anew"),
+        ({"landmarks": POINTS[..., :2]}, r"landmarks of shape \(2, 478, 2\); write it anew"),
+        ({"landmarks": np.full_like(POINTS, np.nan)}, "The landmarks of b1 in .* are no finite numbers"),
+        ({"landmarks": np.array([{}])}, "is damaged or holds no landmarks"),
+    ],
+)
+def test_landmarks_that_cannot_be(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        read_landmarks(landmarks(tmp_path, **changes), PEOPLE)
+
+
+def test_landmarks_that_are_damaged_or_missing(tmp_path: Path) -> None:
+    path = landmarks(tmp_path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InvalidRequestError, match=r"landmarks\.npz is damaged or holds no landmarks \(BadZipFile"):
+        read_landmarks(path, PEOPLE)
+    np.savez(path, ids=np.array(["a1", "b1"]))
+    with pytest.raises(InvalidRequestError, match=r"holds no landmarks \('landmarks'\); write it anew"):
+        read_landmarks(path, PEOPLE)
+    with pytest.raises(InvalidRequestError, match=r"There are no landmarks at .*none\.npz"):
+        read_landmarks(tmp_path / "none.npz", PEOPLE)

@@ -1,7 +1,8 @@
 """The portraits that the project is built and measured on: one row of a manifest for each photo.
 
 A manifest is a CSV with the columns id, person, file and split, and with sex, age_decade, tier, source, yaw_deg and
-face_x0, face_y0, face_x1, face_y1 where something asks for them; further columns are passed over.
+face_x0, face_y0, face_x1, face_y1 where something asks for them; further columns are passed over. Beside it may lie
+`landmarks.npz`: `ids` (P,) and `landmarks` (P, 478, 3), pixels of the photos.
 """
 
 import csv
@@ -10,16 +11,20 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.id_files import read_ids
+from fantasyid.core.npz_files import ArchiveError, read_npz
 
 SEX_CODES = {"": 0, "female": 1, "male": 2}
 """Sex as files of rigs and `data.captions` number it."""
 FACE_BOX = ("face_x0", "face_y0", "face_x1", "face_y1")
 """The columns of `Portrait.face_box`, for `needs`."""
 _REQUIRED = ("id", "person", "file", "split")
+_NUM_LANDMARKS = 478
 
 
 class Portrait(BaseModel):
@@ -97,6 +102,50 @@ def _portrait(manifest: Path, line: int, row: dict[str, str], needs: Collection[
         if column != "age_decade" and getattr(portrait, column) is None:
             raise InvalidRequestError(f"Line {line} of {manifest} has no {column}; fill it in or take the row out.")
     return portrait
+
+
+def read_landmarks(archive: Path, portraits: Sequence[Portrait]) -> NDArray[np.float32]:
+    """Read the landmarks of portraits.
+
+    Args:
+        archive: The `landmarks.npz`.
+        portraits: Whose to take.
+
+    Returns:
+        (len(portraits), 478, 3) pixels, in their order.
+
+    Raises:
+        InvalidRequestError: The file is missing or damaged, or it lacks a portrait.
+    """
+    if not archive.is_file():
+        raise InvalidRequestError(f"There are no landmarks at {archive}; check the path.")
+    try:
+        arrays = read_npz(archive)
+        ids, landmarks = arrays["ids"], arrays["landmarks"]
+    except (ArchiveError, KeyError) as error:
+        raise InvalidRequestError(
+            f"{archive} is damaged or holds no landmarks ({error}); write it anew, with the arrays ids and landmarks."
+        ) from error
+    if ids.ndim != 1 or landmarks.shape != (len(ids), _NUM_LANDMARKS, 3):
+        raise InvalidRequestError(
+            f"{archive} has ids of shape {ids.shape} and landmarks of shape {landmarks.shape}; write it anew, with "
+            f"(P,) and (P, {_NUM_LANDMARKS}, 3)."
+        )
+    rows = {name: row for row, name in enumerate(ids.tolist())}
+    missing = [portrait.id for portrait in portraits if portrait.id not in rows]
+    if missing:
+        raise InvalidRequestError(
+            f"{archive} has no landmarks of {len(missing)} photos, such as {missing[0]}; add them, or take their rows "
+            "out of the manifest."
+        )
+    found = landmarks[[rows[portrait.id] for portrait in portraits]].astype(np.float32)
+    for portrait, points in zip(portraits, found, strict=True):
+        if not np.isfinite(points).all():
+            raise InvalidRequestError(
+                f"The landmarks of {portrait.id} in {archive} are no finite numbers; find them anew, or take its row "
+                "out of the manifest."
+            )
+    return found
 
 
 def held_out_and_others(
