@@ -162,14 +162,26 @@ def rounds_as_the_golden_values(golden: dict[str, Any]) -> bool:
     return error(prediction, golden["base_bfloat16"]) == 0
 
 
-def test_bfloat16(golden: dict[str, Any], tmp_path: Path) -> None:
+def draws_as_the_golden_values() -> bool:
+    """Whether PyTorch draws the noise of the scheduler's steps as 2.13 does; 2.8 draws other bfloat16 numbers."""
+    first = torch.randn(16, generator=torch.Generator().manual_seed(0), dtype=torch.bfloat16)[0]
+    return float(first) == -1.125
+
+
+@pytest.fixture
+def bfloat16_pipeline(tmp_path: Path) -> FantasyIDPipeline:
     convert_release(write_release(tmp_path / "release", torch.bfloat16), tmp_path / "converted")
-    pipeline = FantasyIDPipeline.from_pretrained(
+    pipeline: FantasyIDPipeline = FantasyIDPipeline.from_pretrained(
         tmp_path / "converted",
         torch_dtype=torch.bfloat16,
         # The authors' code was given the tokens of a float32 net.
         face_vision=EvaVisionModel.from_pretrained(tmp_path / "converted" / "face_vision"),
     )
+    return pipeline
+
+
+def test_bfloat16(golden: dict[str, Any], bfloat16_pipeline: FantasyIDPipeline) -> None:
+    pipeline = bfloat16_pipeline
     networks = ReleasedNetworks(pipeline.transformer, pipeline.identity_encoder, ())
     inputs = golden_inputs()
     with torch.no_grad():
@@ -177,7 +189,11 @@ def test_bfloat16(golden: dict[str, Any], tmp_path: Path) -> None:
     assert error(tokens, golden["identity_tokens_bfloat16"]) < 2e-2
     prediction = predict(networks, torch.bfloat16, identity_tokens=tokens.expand(2, -1, -1))
     assert error(prediction, golden["transformer_bfloat16"]) < 2e-2
-    latents = two_steps(pipeline)
+
+
+@pytest.mark.skipif(not draws_as_the_golden_values(), reason="this PyTorch draws other noise from the same seed")
+def test_two_steps_in_bfloat16(golden: dict[str, Any], bfloat16_pipeline: FantasyIDPipeline) -> None:
+    latents = two_steps(bfloat16_pipeline)
     assert latents.dtype == torch.bfloat16
     # Guidance of 6 multiplies rounding: the authors' own bfloat16 is 4e-2 from their float32.
     assert error(latents, golden["latents_bfloat16"]) < (2e-2 if rounds_as_the_golden_values(golden) else 8e-2)

@@ -1,5 +1,6 @@
 """Triangle meshes in .ply and .obj files, vertices in their order: exact in .ply, to 16 decimals in .obj."""
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -59,13 +60,30 @@ def read_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         InvalidRequestError: The name ends otherwise.
         UnreadableMeshError: The file is missing, damaged, or holds no triangles.
     """
+    vertices, triangles, _ = read_mesh_and_sha256(path)
+    return vertices, triangles
+
+
+def read_mesh_and_sha256(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], str]:
+    """Read a mesh as `read_mesh` does, and hash the very bytes that it was read from.
+
+    Args:
+        path: A .ply or .obj file with one triangle mesh.
+
+    Returns:
+        (N, 3) vertices, (F, 3) triangles, and the SHA-256 of the file's bytes in hexadecimal.
+
+    Raises:
+        InvalidRequestError: The name ends otherwise.
+        UnreadableMeshError: The file is missing, damaged, or holds no triangles.
+    """
     suffix = _suffix(path)
     if not path.is_file():
         raise UnreadableMeshError(f"There is no file {path}; check the path of the mesh.")
     content = path.read_bytes()
     try:
         mesh = trimesh.load_mesh(
-            io.BytesIO(_obj_shape(content) if suffix == ".obj" else content),
+            io.StringIO(_obj_shape(content)) if suffix == ".obj" else io.BytesIO(content),
             file_type=suffix[1:],
             process=False,
             maintain_order=True,
@@ -85,17 +103,20 @@ def read_mesh(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         )
     if not (np.abs(vertices) <= np.finfo(np.float32).max).all():
         raise UnreadableMeshError(f"{path} has vertices that are not finite numbers; write it again.")
-    return vertices.astype(np.float32), triangles
+    return vertices.astype(np.float32), triangles, hashlib.sha256(content).hexdigest()
 
 
-def _obj_shape(content: bytes) -> bytes:
-    """The lines of an .obj that give its shape, without what makes trimesh split it: materials, groups and textures."""
+def _obj_shape(content: bytes) -> str:
+    """The lines of an .obj that give its shape, without what makes trimesh split it: materials, groups and textures.
+
+    They are text already: for bytes that are no UTF-8 trimesh would guess an encoding, by a package of its own choice.
+    """
     lines = [line.split() for line in content.replace(b"\\\n", b" ").splitlines()]
     shape = [words for words in lines if words[:1] in ([b"v"], [b"f"])]
     corners = [[word.partition(b"/")[0] for word in words] for words in shape]
     if any(b"0" in words for words in corners if words[0] == b"f"):
         raise ValueError("a face has the vertex 0, and the first one is 1")
-    return b"\n".join(b" ".join(words) for words in corners)
+    return b"\n".join(b" ".join(words) for words in corners).decode("ascii")
 
 
 def _suffix(path: Path) -> str:

@@ -45,6 +45,15 @@ def test_texture_coordinates_of_other_programs_do_not_split_vertices(tmp_path: P
     assert np.array_equal(triangles, TRIANGLES)
 
 
+def test_an_obj_with_bytes_that_are_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "head.obj"
+    path.write_bytes(b"# \xff\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    assert read_mesh(path)[0].shape == (3, 3)
+    path.write_bytes(path.read_bytes() + b"f 1 2 \xff\n")
+    with pytest.raises(UnreadableMeshError, match=r"is not a \.obj mesh or is damaged"):
+        read_mesh(path)
+
+
 def test_materials_objects_and_groups_are_one_mesh_in_the_order_of_the_file(
     tmp_path: Path, vertices: np.ndarray
 ) -> None:
