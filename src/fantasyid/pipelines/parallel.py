@@ -6,11 +6,16 @@ diffusers' context parallelism, within every block. The VAE is not split: its gr
 parts would not give the same frames, and decoding on every device takes as long as on one.
 """
 
+import json
 import logging
 import os
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MethodType
 from typing import Any
 
@@ -224,6 +229,9 @@ def connect(device_type: str) -> torch.device:
 def launch(devices: int, run: Callable[..., None], *arguments: Any) -> None:
     """Run a function in one process per device of this machine, as torchrun does; an error in one ends all.
 
+    What is raised here is what failed first: the others then miss their partner and fail too, and which of them
+    PyTorch's launcher meets first is chance.
+
     Args:
         devices: How many processes.
         run: A function that can be pickled; it calls `connect`.
@@ -231,30 +239,50 @@ def launch(devices: int, run: Callable[..., None], *arguments: Any) -> None:
 
     Raises:
         FantasyIDError: What the first process that failed raised.
-        ChildFailedError: It failed otherwise.
+        RuntimeError: It raised something else; the traceback there is a note of this error.
+        ChildFailedError: A process ended without an error of Python's.
     """
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=devices,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint="localhost:0",  # the store takes a free port and keeps it
+        local_addr="localhost",
         run_id="fantasyid",
         max_restarts=0,
         start_method="spawn",
     )
-    logging.disable()  # it logs what is raised below
+    with TemporaryDirectory() as folder:
+        first = Path(folder) / "first.json"
+        logging.disable()  # it logs what is raised below
+        try:
+            elastic_launch(config, _run_and_tell)(first, run, *arguments)
+        except ChildFailedError as error:
+            if first.exists():
+                raise _first_error(first) from error
+            raise
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def _run_and_tell(first: Path, run: Callable[..., None], *arguments: Any) -> None:
+    """Run a function; if it fails, and nobody has before, write down how."""
     try:
-        elastic_launch(config, run)(*arguments)
-    except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        # "ClassOfError: what it says" where the process could write down what it raised.
-        reply: Any = failure.message
-        reply = reply["message"] if isinstance(reply, dict) else reply
-        name, _, message = reply.partition(": ")
-        kind = getattr(errors, name, None)
-        if isinstance(kind, type) and issubclass(kind, FantasyIDError):
-            raise kind(message) from error
+        run(*arguments)
+    except Exception as error:
+        told = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+        with suppress(FileExistsError), first.open("x", encoding="utf-8") as file:
+            file.write(json.dumps(told))
         raise
-    finally:
-        logging.disable(logging.NOTSET)
+
+
+def _first_error(first: Path) -> Exception:
+    """What `_run_and_tell` wrote down, as an error."""
+    told = json.loads(first.read_text(encoding="utf-8"))
+    kind = getattr(errors, told["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, FantasyIDError):
+        return kind(told["message"])
+    error = RuntimeError(f"{told['kind']}: {told['message']}")
+    error.add_note(told["traceback"])
+    return error

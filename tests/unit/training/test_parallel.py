@@ -1,7 +1,6 @@
 """Two processes that train together end with one model, as if the batch had been one."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -66,24 +65,10 @@ def trained_together(folder: str) -> None:
     dist.destroy_process_group()
 
 
-def free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port
-
-
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.training.test_parallel", str(tmp_path)],
-            cwd=Path(__file__).parents[3],
-            env={**os.environ, **shared, "RANK": str(process), "LOCAL_RANK": str(process)},
-        )
-        for process in (0, 1)
-    ]
-    assert [each.wait(timeout=120) for each in started] == [0, 0]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tests.unit.training.test_parallel", str(tmp_path)]
+    subprocess.run(command, cwd=Path(__file__).parents[3], check=True, timeout=120)
     first, second = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
     assert first["mark"].tolist() == second["mark"].tolist() == [0, 0]
     assert first["saved"]
