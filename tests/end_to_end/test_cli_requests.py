@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from fantasyid.cli.generate import _request
 from fantasyid.cli.main import app
 from fantasyid.conditioning.identity import read_identity
 from fantasyid.core.errors import FantasyIDWarning, InvalidRequestError
 from fantasyid.core.imaging import read_photo
+from fantasyid.core.mesh_files import write_mesh
 from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.generation.person import PersonFiles, read_person
@@ -23,6 +26,7 @@ from fantasyid.generation.record import read_record
 from fantasyid.generation.request import GenerationRequest, ModelRequest, PersonRequest
 from fantasyid.generation.studio import Studio
 from fantasyid.generation.studio import generate as generate_videos
+from fantasyid.geometry.head_model import HeadModel
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.end_to_end.test_cli_generate import generate, model
 
@@ -221,6 +225,47 @@ def test_a_preset_is_what_single_options_change(photo: Path, model: Path, tmp_pa
     assert used["guidance_interval"] == [0.0, 0.6]
     wanted = {"compile": False, "fp8": False, "attention": "math", "cache": "taylor", "cache_interval": 3}
     assert {name: used["model"]["acceleration"][name] for name in wanted} == wanted
+    without = again(tmp_path / "v.json", tmp_path / "w.mp4", "--cache", "none", "--prompt", "none")
+    assert without.exit_code == 0, without.output
+    used = asked(tmp_path / "w.json")
+    assert (used["model"]["acceleration"]["cache"], used["prompt"]) == (None, "none")
+
+
+@pytest.mark.parametrize(
+    ("options", "ways"),
+    [
+        ({"identity": True}, (True, True)),
+        ({"identity": True, "reference": False}, (False, True)),
+        ({"reference": True}, (True, False)),
+        ({}, (False, False)),
+    ],
+)
+def test_what_a_record_leaves_out_can_be_switched_on_again(options: dict[str, Any], ways: tuple[bool, bool]) -> None:
+    anybody = GenerationRequest(prompt="a nod", use_reference=False, use_identity_tokens=False)
+    request = _request(anybody.model_dump(), {"photos": [Path(__file__)], **options})
+    assert (request.use_reference, request.use_identity_tokens) == ways
+
+
+def test_the_files_of_a_person_are_read_once(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the hashes of a record are of what was used, though the files change meanwhile."""
+    head = HeadModel.load()
+    mesh = tmp_path / "head.ply"
+    write_mesh(mesh, head.mean.numpy(), head.triangles.numpy())
+    opened: list[Path] = []
+    plain = Path.open
+
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+        opened.append(path)
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
+    files = PersonFiles.read(PersonRequest(photos=(photo,), head_file=mesh))
+    assert opened == [photo, mesh]
+    assert files.photo_sha256 == (sha256(photo.read_bytes()).hexdigest(),)
+    assert files.head_file_sha256 == sha256(mesh.read_bytes()).hexdigest()
+    assert np.array_equal(files.photos[0], read_photo(photo))
+    assert files.head is not None
+    assert files.head[1] == head.topology.hash
 
 
 def test_python_and_the_command_write_the_same(photo: Path, model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import typer
 from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
 from fantasyid.core.choices import (
     AttentionChoice,
-    CacheKind,
+    CacheChoice,
     Device,
     Dtype,
     FaceBackend,
@@ -113,15 +113,19 @@ def generate(
     identity_scale: Annotated[
         float, typer.Option(help="Strength of the identity tokens, 0 to 10.", rich_help_panel=PERSON)
     ] = 1.0,
-    no_identity: Annotated[
-        bool, typer.Option("--no-identity", help="Anybody: text-to-video.", rich_help_panel=PERSON)
-    ] = False,
-    no_reference: Annotated[
-        bool, typer.Option("--no-reference", help="Leave out the portrait's latent.", rich_help_panel=PERSON)
-    ] = False,
-    no_identity_tokens: Annotated[
-        bool, typer.Option("--no-identity-tokens", help="Leave out the identity tokens.", rich_help_panel=PERSON)
-    ] = False,
+    identity: Annotated[
+        bool, typer.Option("--identity/--no-identity", help="Off: anybody, text-to-video.", rich_help_panel=PERSON)
+    ] = True,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference/--no-reference", help="Off: without the portrait's latent.", rich_help_panel=PERSON),
+    ] = True,
+    identity_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--identity-tokens/--no-identity-tokens", help="Off: without the identity tokens.", rich_help_panel=PERSON
+        ),
+    ] = True,
     face: Annotated[
         int | None,
         typer.Option(help="Which face of the photo, 0 being the largest. Default: 0.", rich_help_panel=PERSON),
@@ -198,7 +202,7 @@ def generate(
     tune: Annotated[
         bool,
         typer.Option(
-            "--tune",
+            "--tune/--no-tune",
             help="With --compile, search for the fastest kernels: 40 s, once per machine.",
             rich_help_panel=SPEED,
         ),
@@ -216,7 +220,7 @@ def generate(
         ),
     ] = False,
     cache: Annotated[
-        CacheKind | None,
+        CacheChoice | None,
         typer.Option(help="Skip steps that earlier ones foretell: faster, changes the video.", rich_help_panel=SPEED),
     ] = None,
     cache_interval: Annotated[
@@ -248,6 +252,8 @@ def generate(
     values = dict(locals())
     typed = {name for name in values if _was_typed(ctx, name)}
     options = {name: values[name] for name in typed if values[name] is not None}
+    if cache == "none":
+        options["cache"] = None
     progress = ConsoleProgress()
 
     from fantasyid.generation.output_paths import GenerationPaths
@@ -256,7 +262,7 @@ def generate(
     like = None if record is None else read_record(record)
     fields: dict[str, Any] = {} if like is None else like.request.model_dump()
     if like is not None and photos is None:
-        person = None if no_identity else find_inputs(like, Path(str(record)))
+        person = find_inputs(like, Path(str(record))) if identity else None
         fields["person"] = None if person is None else person.model_dump()
     request = _request(fields, options)
     for path, what in () if request.person is None else request.person.files:
@@ -298,12 +304,12 @@ def _request(fields: dict[str, Any], options: Mapping[str, Any]) -> GenerationRe
     if "size" in options:
         fields["width"], fields["height"] = _parse_size(options["size"])
     for option, ways in {
-        "no_identity": ("use_reference", "use_identity_tokens"),
-        "no_reference": ("use_reference",),
-        "no_identity_tokens": ("use_identity_tokens",),
+        "identity": ("use_reference", "use_identity_tokens"),
+        "reference": ("use_reference",),
+        "identity_tokens": ("use_identity_tokens",),
     }.items():
         if option in options:
-            fields.update(dict.fromkeys(ways, False))
+            fields.update(dict.fromkeys(ways, options[option]))
     has_photo = bool((fields.get("person") or {}).get("photos"))
     if not has_photo and (fields.get("use_reference", True) or fields.get("use_identity_tokens", True)):
         raise InvalidRequestError("There is no photo; give one, or --no-identity for a video of anybody.")

@@ -16,6 +16,8 @@ AttentionChoice = Literal["auto", "flash3", "cudnn", "native", "flash2", "effici
 """A kernel, or the fastest there is."""
 CacheKind = Literal["first-block", "taylor"]
 """Step caches, see `pipelines.options.Acceleration`."""
+CacheChoice = Literal["none", "first-block", "taylor"]
+"""A step cache, or none where a preset or a record has one."""
 FaceBackend = Literal["builtin", "insightface", "deca"]
 """What reads a photo: the keys of `face.registry.READERS`."""
 OutputFormat = Literal["mp4", "webm", "gif", "png"]

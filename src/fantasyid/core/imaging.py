@@ -1,5 +1,6 @@
 """Reading photos: whatever the file holds becomes RGB uint8, upright, or a clear error; never half a picture."""
 
+import hashlib
 import io
 import logging
 import math
@@ -90,16 +91,25 @@ def read_photo(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Raises:
         UnreadablePhotoError: The file is missing, empty, damaged, too large, or not a picture.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise UnreadablePhotoError(f"{path} is a folder; name a photo file in it.")
-    if not path.is_file():
-        raise UnreadablePhotoError(no_such_file(path, "photo"))
-    try:
-        with path.open("rb") as file:
-            return _read(file, str(path))
-    except PermissionError as error:
-        raise UnreadablePhotoError(f"{path} may not be read by this user; change its permissions.") from error
+    with _opened(Path(path)) as file:
+        return _read(file, str(path))
+
+
+def read_photo_and_sha256(path: Path) -> tuple[NDArray[np.uint8], str]:
+    """Read a photo file as `read_photo` does, and hash the very bytes that it was read from.
+
+    Args:
+        path: The file.
+
+    Returns:
+        RGB (H,W,3), and the SHA-256 of the file's bytes in hexadecimal.
+
+    Raises:
+        UnreadablePhotoError: See `read_photo`.
+    """
+    with _opened(path) as file:
+        content = file.read()
+    return _read(io.BytesIO(content), str(path)), hashlib.sha256(content).hexdigest()
 
 
 def as_photo(photo: Photo) -> NDArray[np.uint8]:
@@ -154,6 +164,19 @@ def to_tensor(photo: NDArray[np.uint8]) -> Tensor:
         (1,3,H,W) float32 in [-1, 1].
     """
     return torch.from_numpy(photo.transpose(2, 0, 1).astype(np.float32))[None].div_(127.5).sub_(1)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.is_dir():
+        raise UnreadablePhotoError(f"{path} is a folder; name a photo file in it.")
+    if not path.is_file():
+        raise UnreadablePhotoError(no_such_file(path, "photo"))
+    try:
+        with path.open("rb") as file:
+            yield file
+    except PermissionError as error:
+        raise UnreadablePhotoError(f"{path} may not be read by this user; change its permissions.") from error
 
 
 def _read_open_file(file: Any) -> NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 """From photos, a mesh and edits to what the networks are told of a person."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,14 +9,13 @@ from numpy.typing import NDArray
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, read_identity
 from fantasyid.core.errors import TopologyMismatchError
-from fantasyid.core.imaging import read_photo
+from fantasyid.core.imaging import read_photo_and_sha256
 from fantasyid.face.reader import FaceReader
 from fantasyid.face.registry import reader_backends
 from fantasyid.face.types import FaceReading
-from fantasyid.generation.record import file_sha256
 from fantasyid.generation.request import PersonRequest
 from fantasyid.geometry.edits import HeadEditor
-from fantasyid.geometry.head_files import read_head
+from fantasyid.geometry.head_files import read_head_and_sha256
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
@@ -40,7 +38,7 @@ class PersonFiles:
 
     @classmethod
     def read(cls, person: PersonRequest) -> "PersonFiles":
-        """Read the files of a request.
+        """Read the files of a request, each once.
 
         Args:
             person: Names them.
@@ -48,13 +46,11 @@ class PersonFiles:
         Raises:
             FantasyIDError: A file cannot be used.
         """
-        head: Path | None = person.head_file
-        return cls(
-            tuple(read_photo(photo) for photo in person.photos),
-            tuple(file_sha256(photo) for photo in person.photos),
-            None if head is None else read_head(head),
-            None if head is None else file_sha256(head),
-        )
+        photos, hashes = zip(*map(read_photo_and_sha256, person.photos), strict=True)
+        if person.head_file is None:
+            return cls(photos, hashes, None, None)
+        vertices, topology_hash, sha256 = read_head_and_sha256(person.head_file)
+        return cls(photos, hashes, (vertices, topology_hash), sha256)
 
 
 @dataclass(frozen=True, eq=False)

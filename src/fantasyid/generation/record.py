@@ -109,16 +109,11 @@ def find_inputs(record: GenerationRecord, path: Path) -> PersonRequest | None:
     return person.model_copy(update={"photos": tuple(photos), "head_file": head})
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _same(file: Path, sha256: str | None, record: Path) -> Path:
     found = next((place for place in (file, record.parent / file.name) if place.is_file()), None)
     if found is None:
         raise InvalidRequestError(f"{file}, which {record} names, is not there; give the file on the command line.")
-    if file_sha256(found) != sha256:
+    if hashlib.sha256(found.read_bytes()).hexdigest() != sha256:
         raise InvalidRequestError(
             f"{found} is another file than the one {record} names; give the file on the command line to use it anyway."
         )

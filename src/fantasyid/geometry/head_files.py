@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fantasyid.core.errors import UnreadableMeshError
-from fantasyid.core.mesh_files import read_mesh
+from fantasyid.core.mesh_files import read_mesh_and_sha256
 from fantasyid.geometry.topology import MeshTopology
 
 
@@ -23,9 +23,26 @@ def read_head(path: Path) -> tuple[Tensor, str]:
         InvalidRequestError: The file's name has another ending.
         UnreadableMeshError: The file is missing, damaged, or not one triangle mesh.
     """
-    vertices, triangles = read_mesh(path)
+    vertices, topology_hash, _ = read_head_and_sha256(path)
+    return vertices, topology_hash
+
+
+def read_head_and_sha256(path: Path) -> tuple[Tensor, str, str]:
+    """Read a head as `read_head` does, and hash the very bytes that it was read from.
+
+    Args:
+        path: A .ply or .obj file.
+
+    Returns:
+        (N, 3) float32 vertices, the hash of their topology, and the SHA-256 of the file's bytes in hexadecimal.
+
+    Raises:
+        InvalidRequestError: The file's name has another ending.
+        UnreadableMeshError: The file is missing, damaged, or not one triangle mesh.
+    """
+    vertices, triangles, sha256 = read_mesh_and_sha256(path)
     try:
         topology = MeshTopology(triangles, len(vertices))
     except ValueError as error:
         raise UnreadableMeshError(f"{path} is damaged ({error}); write it again.") from error
-    return torch.from_numpy(vertices), topology.hash
+    return torch.from_numpy(vertices), topology.hash, sha256

@@ -53,7 +53,11 @@ GENERATION = (
         _HEADS,
     ),
     Mutation(
-        "a changed photo is noticed", "generation/record.py", "file_sha256(found) != sha256", "sha256 is None", _FILES
+        "a changed photo is noticed",
+        "generation/record.py",
+        ".hexdigest() != sha256",
+        ".hexdigest() is None",
+        _FILES,
     ),
     Mutation("single options go before a preset", _COMMAND, "_put(fields, place, options[option])", "pass", _PRESET),
     Mutation(
