@@ -265,12 +265,12 @@ def generate(
         person = find_inputs(like, Path(str(record))) if identity else None
         fields["person"] = None if person is None else person.model_dump()
     request = _request(fields, options)
-    for path, what in () if request.person is None else request.person.files:
-        check_input_file(path, what)
+    files = () if request.person is None else request.person.files
     paths = GenerationPaths.several(out, form, request.num_videos)
-    inputs = [] if request.person is None else [path for path, _ in request.person.files]
     for place in paths:
-        place.check(overwrite=overwrite, inputs=inputs)
+        place.check(overwrite=overwrite, inputs=[path for path, _ in files])
+    for path, what in files:
+        check_input_file(path, what)
     with progress.stage("Starting"):
         from fantasyid.generation.studio import generate_files
 
@@ -291,8 +291,6 @@ def _was_typed(ctx: typer.Context, name: str) -> bool:
 
 def _request(fields: dict[str, Any], options: Mapping[str, Any]) -> GenerationRequest:
     """What the options ask for, over the fields of an earlier request."""
-    for path in options.get("photos", ()):
-        check_input_file(path, "photo")
     if "prompt" not in options and "prompt" not in fields:
         raise InvalidRequestError("There is no prompt; say what happens, such as --prompt 'a person smiles'.")
     _put_all(fields, SPEED_PRESETS[options.get("preset", "exact")])
