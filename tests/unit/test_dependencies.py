@@ -19,7 +19,7 @@ EXTRAS = {
     extra: [Requirement(text) for text in texts if not text.startswith("fantasyid")]
     for extra, texts in PROJECT["project"]["optional-dependencies"].items()
 }
-INSTALLED = [*DEPENDENCIES, *EXTRAS["dev"], *EXTRAS["eval"], *EXTRAS["examples"], *EXTRAS["face"]]
+INSTALLED = [*DEPENDENCIES, *EXTRAS["dev"], *EXTRAS["eval"], *EXTRAS["examples"], *EXTRAS["face"], *EXTRAS["study"]]
 
 
 def lower_bound(requirement: Requirement) -> str:

@@ -19,6 +19,7 @@ from fantasyid.cli.evaluate import evaluate_app
 from fantasyid.cli.evaluate_sets import SET_COMMANDS
 from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
+from fantasyid.cli.study import study_app
 from fantasyid.cli.train import train_app
 from fantasyid.core.errors import FantasyIDError
 
@@ -118,3 +119,4 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(face_app, name="face")
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
+app.add_typer(study_app, name="study")
