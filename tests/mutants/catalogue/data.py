@@ -266,4 +266,11 @@ DATA = (
         "",
         "tests/unit/face/test_align.py::test_nothing_of_a_frame_within_the_photo_is_beyond_its_edge",
     ),
+    Mutation(
+        "landmarks are of the portrait that asks",
+        "core/portraits.py",
+        "landmarks[[rows[portrait.id] for portrait in portraits]]",
+        "landmarks[: len(portraits)]",
+        "tests/unit/core/test_portraits.py::test_landmarks_in_the_order_of_the_portraits",
+    ),
 )

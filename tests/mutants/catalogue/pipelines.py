@@ -192,4 +192,11 @@ PIPELINES = (
         "reference_latents(networks.vae, inputs.face_crop.to(device))",
         _ENCODED,
     ),
+    Mutation(
+        "of several processes the first error is told",
+        "pipelines/parallel.py",
+        'first.open("x", encoding="utf-8")',
+        'first.open("w", encoding="utf-8")',
+        "tests/unit/pipelines/test_parallel.py::test_two_devices_make_the_video_of_one_and_the_first_error_is_told",
+    ),
 )
