@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.errors import InvalidRequestError, short_reason
 from fantasyid.study.plan import HIGHEST, QUESTIONS, Page, StudyPlan
 
 _SCHEMA = f"""
@@ -72,10 +72,12 @@ class RatingStore:
         try:
             with self._transaction() as database:
                 ((plan,),) = database.execute("SELECT plan FROM study").fetchall()
+            self.plan = StudyPlan.model_validate_json(plan)
+            """What is rated."""
         except (sqlite3.DatabaseError, ValueError) as error:
-            raise InvalidRequestError(f"{path} holds no ratings ({error}); give the file of `study serve`.") from error
-        self.plan = StudyPlan.model_validate_json(plan)
-        """What is rated."""
+            raise InvalidRequestError(
+                f"{path} holds no ratings ({short_reason(error)}); give the file of `study serve`."
+            ) from error
 
     @classmethod
     def begin(cls, path: Path, plan: StudyPlan) -> "RatingStore":

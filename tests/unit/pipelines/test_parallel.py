@@ -10,12 +10,20 @@ import torch
 import torch.distributed as dist
 from diffusers import CogVideoXDPMScheduler
 
-from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.errors import InvalidRequestError, NotFiniteError
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.acceleration import accelerate
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.pipelines.options import Acceleration
-from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, connect, launch, process_rank
+from fantasyid.pipelines.parallel import (
+    DeviceGroup,
+    ParallelLayout,
+    _first_error,
+    _run_and_tell,
+    connect,
+    launch,
+    process_rank,
+)
 from tests.tiny import noise, open_injection, tiny_transformer, tiny_transformer_inputs
 from tests.tiny_pipeline import SCHEDULER_CONFIG, tiny_person, tiny_pipeline, tiny_pipeline_transformer
 
@@ -135,6 +143,21 @@ def test_two_devices_make_the_video_of_one_and_the_first_error_is_told(tmp_path:
         assert torch.equal(first[name], second[name]), name
     for variant, parallel in zip(NETWORKS, torch.load(tmp_path / "steps_0.pt"), strict=True):
         torch.testing.assert_close(parallel, step(network(variant)))
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_what_failed_first_is_kept_whatever_it_is(tmp_path: Path) -> None:
+    for kind, error in enumerate((ValueError("first"), NotFiniteError("first of another kind"))):
+        for each in (error, ConnectionError("the other process is gone")):
+            with pytest.raises(type(each)):
+                _run_and_tell(tmp_path / f"{kind}.json", fail, each)
+    fault, refusal = (_first_error(tmp_path / f"{kind}.json") for kind in range(2))
+    assert (type(fault), str(fault)) == (RuntimeError, "ValueError: first")
+    assert "in fail" in fault.__notes__[0]
+    assert (type(refusal), str(refusal)) == (NotFiniteError, "first of another kind")
 
 
 @pytest.mark.parametrize(

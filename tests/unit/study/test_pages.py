@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -127,6 +128,9 @@ def test_commands_refuse_what_cannot_be(videos: Path, tmp_path: Path) -> None:
     assert "--port or --host" in refusal(*serve, "--host", "192.0.2.1")
     (videos / "ours" / "p1.mp4").write_bytes(b"another")
     assert "sha256 differ" in refusal(*serve)
+    with sqlite3.connect(ratings) as database:
+        database.execute("UPDATE study SET plan = '{}'")
+    assert "holds no ratings (5 validation errors for StudyPlan)" in refusal("study", "table", ratings)
     ratings.write_text("no ratings")
     assert "holds no ratings" in refusal("study", "table", ratings)
     assert run("study", "serve", videos, "--port", "70000").exit_code == 2

@@ -12,7 +12,7 @@ NONE = np.nan
 
 
 def test_krippendorffs_own_example() -> None:
-    """Four observers, twelve units, seven values missing: 0.849 for interval data (Krippendorff 2011, section C)."""
+    """Four observers, twelve units, seven values missing: 0.849 for interval data (Krippendorff 2011)."""
     scores = [
         [1, 2, 3, 3, 2, 1, 4, 1, 2, NONE, NONE, NONE],
         [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NONE, 3],
