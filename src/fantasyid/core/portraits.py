@@ -77,7 +77,7 @@ def read_portraits(manifest: Path, needs: Collection[str] = ()) -> tuple[Portrai
     if not manifest.is_file():
         raise InvalidRequestError(f"There is no manifest at {manifest}; check the path.")
     try:
-        with manifest.open(newline="", encoding="utf-8") as file:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = reader.fieldnames or ()
             for column in (*_REQUIRED, *needs):

@@ -137,7 +137,7 @@ def _read_items(table: Path) -> tuple[Item, ...]:
     if not table.is_file():
         raise InvalidRequestError(f"There is no file {table}; write it, with the columns item, reference and prompt.")
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if missing := {"item", "reference", "prompt"} - set(reader.fieldnames or ()):
                 raise InvalidRequestError(f"{table} has no column {min(missing)!r}; add it.")

@@ -9,7 +9,7 @@ from typing import Annotated
 from urllib.parse import parse_qsl
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
@@ -37,20 +37,7 @@ def make_app(store: RatingStore, folder: Path) -> FastAPI:
         folder: Of the study, see `read_plan`.
     """
     app = FastAPI(openapi_url=None)
-    plan, style = store.plan, (files("fantasyid.study") / "style.css").read_text(encoding="utf-8")
-    items = {item.name: item for item in plan.items}
-
-    def pages_of(rater: str) -> tuple[Page, ...]:
-        drawn = store.pages(rater)
-        if drawn is None:
-            raise HTTPException(404, "Nobody has begun under this address; begin at the start.")
-        return drawn
-
-    def page_of(rater: str, number: int) -> Page:
-        drawn = pages_of(rater)
-        if number >= len(drawn):
-            raise HTTPException(404, f"There are {len(drawn)} pages, and not so many; begin at the start.")
-        return drawn[number]
+    style = (files("fantasyid.study") / "style.css").read_text(encoding="utf-8")
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -61,17 +48,27 @@ def make_app(store: RatingStore, folder: Path) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def tell_fault(_: Request, fault: HTTPException) -> HTMLResponse:
-        return HTMLResponse(pages.fault_page(plan, fault.detail), fault.status_code)
+        return HTMLResponse(pages.fault_page(store.plan, fault.detail), fault.status_code)
 
     @app.get("/style.css")
     def send_style() -> Response:
         return Response(style, media_type="text/css")
 
-    @app.get("/")
+    app.include_router(_pages_of_raters(store))
+    app.include_router(_files_of_pages(store, folder))
+    return app
+
+
+def _pages_of_raters(store: RatingStore) -> APIRouter:
+    """The way of a rater: the start, page after page, the end."""
+    router, plan = APIRouter(), store.plan
+    items = {item.name: item for item in plan.items}
+
+    @router.get("/")
     def start() -> HTMLResponse:
         return HTMLResponse(pages.start_page(plan, secrets.token_hex(16)))
 
-    @app.post("/raters")
+    @router.post("/raters")
     def begin(form: Annotated[dict[str, str], Depends(_read_form)]) -> RedirectResponse:
         rater = form.get("rater", "")
         if len(rater) != 32 or set(rater) - set("0123456789abcdef"):
@@ -79,24 +76,24 @@ def make_app(store: RatingStore, folder: Path) -> FastAPI:
         store.add_rater(rater)
         return RedirectResponse(f"/raters/{rater}", 303)
 
-    @app.get("/raters/{rater}")
+    @router.get("/raters/{rater}")
     def go_on(rater: str) -> Response:
-        drawn, answered = pages_of(rater), store.answered(rater)
+        drawn, answered = _pages(store, rater), store.answered(rater)
         for number, page in enumerate(drawn):
             if page.item not in answered:
                 return RedirectResponse(f"/raters/{rater}/{number}", 303)
         return HTMLResponse(pages.end_page(plan))
 
-    @app.get("/raters/{rater}/{number:int}")
+    @router.get("/raters/{rater}/{number:int}")
     def show(rater: str, number: int) -> Response:
-        item = page_of(rater, number).item
+        item = _page(store, rater, number).item
         if item in store.answered(rater):
             return RedirectResponse(f"/raters/{rater}", 303)
         return HTMLResponse(pages.rating_page(plan, rater, number, items[item]))
 
-    @app.post("/raters/{rater}/{number:int}")
+    @router.post("/raters/{rater}/{number:int}")
     def answer(rater: str, number: int, form: Annotated[dict[str, str], Depends(_read_form)]) -> Response:
-        page = page_of(rater, number)
+        page = _page(store, rater, number)
         fields = {
             (system, question): form.get(pages.field_name(place, question), "")
             for place, system in enumerate(page.systems)
@@ -107,23 +104,43 @@ def make_app(store: RatingStore, folder: Path) -> FastAPI:
         store.add_answer(rater, page.item, {key: _SCORES[value] for key, value in fields.items()})
         return RedirectResponse(f"/raters/{rater}", 303)
 
-    @app.get("/raters/{rater}/{number:int}/photo")
+    return router
+
+
+def _files_of_pages(store: RatingStore, folder: Path) -> APIRouter:
+    """Photos and videos, at addresses that say where on whose page they are and not what made them."""
+    router = APIRouter()
+
+    @router.get("/raters/{rater}/{number:int}/photo")
     def send_photo(rater: str, number: int) -> FileResponse:
-        path = folder / plan.reference(page_of(rater, number).item)
+        path = folder / store.plan.reference(_page(store, rater, number).item)
         return FileResponse(path, media_type=PHOTO_TYPES[path.suffix.lower()])
 
-    @app.get("/raters/{rater}/{number:int}/{place:int}")
+    @router.get("/raters/{rater}/{number:int}/{place:int}")
     def send_video(rater: str, number: int, place: int) -> FileResponse:
-        page = page_of(rater, number)
+        page = _page(store, rater, number)
         if place >= len(page.systems):
             raise HTTPException(404, f"There are {len(page.systems)} videos, and not so many; begin at the start.")
-        path = folder / plan.video(page.item, page.systems[place])
+        path = folder / store.plan.video(page.item, page.systems[place])
         # Browsers ask for a video in parts, over and over while it plays.
-        return FileResponse(
-            path, media_type=VIDEO_TYPES[path.suffix], headers={"Cache-Control": "private, max-age=3600"}
-        )
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return FileResponse(path, media_type=VIDEO_TYPES[path.suffix], headers=headers)
 
-    return app
+    return router
+
+
+def _pages(store: RatingStore, rater: str) -> tuple[Page, ...]:
+    drawn = store.pages(rater)
+    if drawn is None:
+        raise HTTPException(404, "Nobody has begun under this address; begin at the start.")
+    return drawn
+
+
+def _page(store: RatingStore, rater: str, number: int) -> Page:
+    drawn = _pages(store, rater)
+    if number >= len(drawn):
+        raise HTTPException(404, f"There are {len(drawn)} pages, and not so many; begin at the start.")
+    return drawn[number]
 
 
 async def _read_form(request: Request) -> dict[str, str]:

@@ -26,6 +26,9 @@ def test_a_row_with_everything_and_one_with_blanks(tmp_path: Path) -> None:
         face_x0=1.5, face_y0=2, face_x1=30, face_y1=40, yaw_deg=-8.8,
     )  # fmt: skip
     assert first.face_box == (1.5, 2, 30, 40)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_bytes(b"\xef\xbb\xbf" + manifest.read_bytes())  # as spreadsheets write it
+    assert read_portraits(manifest) == (first, second)
     assert second == Portrait(id="b1", person="b", file="b1.jpg", split="train")
 
 
