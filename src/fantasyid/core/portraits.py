@@ -126,10 +126,10 @@ def read_landmarks(archive: Path, portraits: Sequence[Portrait]) -> NDArray[np.f
         raise InvalidRequestError(
             f"{archive} is damaged or holds no landmarks ({error}); write it anew, with the arrays ids and landmarks."
         ) from error
-    if ids.ndim != 1 or landmarks.shape != (len(ids), _NUM_LANDMARKS, 3):
+    if ids.ndim != 1 or landmarks.shape != (len(ids), _NUM_LANDMARKS, 3) or landmarks.dtype.kind not in "iuf":
         raise InvalidRequestError(
-            f"{archive} has ids of shape {ids.shape} and landmarks of shape {landmarks.shape}; write it anew, with "
-            f"(P,) and (P, {_NUM_LANDMARKS}, 3)."
+            f"{archive} has ids of shape {ids.shape} and landmarks of shape {landmarks.shape}, {landmarks.dtype}; "
+            f"write it anew, with (P,) and (P, {_NUM_LANDMARKS}, 3), float32."
         )
     rows = {name: row for row, name in enumerate(ids.tolist())}
     missing = [portrait.id for portrait in portraits if portrait.id not in rows]

@@ -64,12 +64,12 @@ def rating_page(plan: StudyPlan, rater: str, number: int, item: Item, given: Map
         given: Fields that were sent and lack something, to be completed; None at first.
     """
     columns = "\n".join(_column(rater, number, place, given or {}) for place in range(len(plan.systems)))
-    missing = '<p class="missing" role="alert">Some scores are missing; please give all of them.</p>' if given else ""
+    missing = '<p class="missing" role="alert">Some scores are missing; please give all of them.</p>'
     return _page(
         f"Page {number + 1} of {plan.pages_per_rater}",
         f"""<h1>Page {number + 1} of {plan.pages_per_rater}</h1>
 <progress max="{plan.pages_per_rater}" value="{number}" aria-label="Pages done"></progress>
-{missing}<section class="asked">
+{"" if given is None else missing}<section class="asked">
 <img src="/raters/{rater}/{number}/photo" alt="Photo of the person">
 <p>The videos should show this person:<br><q>{escape(item.prompt)}</q></p>
 </section>

@@ -96,8 +96,12 @@ def test_landmarks_in_the_order_of_the_portraits(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"ids": np.array(["a1", "c1"])}, "has no landmarks of 1 photos, such as b1; add them"),
-        ({"ids": np.array(["a1"])}, r"has ids of shape \(1,\) and landmarks of shape \(2, 478, 3\); write it anew"),
-        ({"landmarks": POINTS[..., :2]}, r"landmarks of shape \(2, 478, 2\); write it anew"),
+        (
+            {"ids": np.array(["a1"])},
+            r"ids of shape \(1,\) and landmarks of shape \(2, 478, 3\), float32; write it anew",
+        ),
+        ({"landmarks": POINTS[..., :2]}, r"landmarks of shape \(2, 478, 2\), float32; write it anew"),
+        ({"landmarks": POINTS.astype(str)}, r"landmarks of shape \(2, 478, 3\), <U32; write it anew"),
         ({"landmarks": np.full_like(POINTS, np.nan)}, "The landmarks of b1 in .* are no finite numbers"),
         ({"landmarks": np.array([{}])}, "is damaged or holds no landmarks"),
     ],

@@ -80,6 +80,8 @@ def test_a_page_that_lacks_scores_comes_back_with_those_given(browser: Browser, 
         text = answer.body.decode()
         assert "Some scores are missing" in text
         assert text.count(" checked>") == len(SCORES) - 1
+    assert "Some scores are missing" in browser.ask(page, {}).body.decode()
+    assert "Some scores are missing" not in browser.ask(page).body.decode()
     assert not store.answered(rater)
     assert browser.ask(page, {**SCORES, "x": "y" * 2**17}).status == 413
 
