@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -22,6 +24,7 @@ from fantasyid.core.mesh_files import write_mesh
 from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.generation.person import PersonFiles, read_person
+from fantasyid.generation.progress import Progress
 from fantasyid.generation.record import read_record
 from fantasyid.generation.request import GenerationRequest, ModelRequest, PersonRequest
 from fantasyid.generation.studio import Studio
@@ -104,6 +107,34 @@ def test_what_now_differs_is_warned_of(model: Path, tmp_path: Path) -> None:
     changed = video.record.model_copy(update={"versions": versions, "weights_sha256": "0" * 64, "device": "abacus"})
     with pytest.warns(FantasyIDWarning, match=r"otherwise: torch 1\.0 then and .* now, abacus then .*, other weights"):
         studio.warn_of_differences(changed)
+
+
+class Looking(Progress):
+    """Looks at every preview."""
+
+    def __init__(self) -> None:
+        self.seen: list[NDArray[np.uint8]] = []
+
+    def preview(self, draw: Callable[[], NDArray[np.uint8]]) -> None:
+        self.seen.append(draw())
+
+
+def test_a_look_at_the_frames_so_far_leaves_the_video_as_it_is(model: Path) -> None:
+    used = ModelRequest(name=str(model), device="cpu", dtype="float32")
+    request = GenerationRequest(prompt="a nod", num_inference_steps=3, seed=0, model=used)
+    studio, looking = Studio(request.model), Looking()
+    (video,) = studio.videos(request, progress=looking)
+    assert [look.shape for look in looking.seen] == [(3, 128, 128, 3)] * 3  # one for each latent frame
+    assert not np.array_equal(looking.seen[0], looking.seen[1])
+    off = np.abs(looking.seen[-1][0].astype(int) - video.frames[0])
+    assert np.median(off) <= 2  # the first frame is decoded without the others
+    assert video.record.timings_s["preview"] > 0
+    (unseen,) = studio.videos(request)
+    assert np.array_equal(unseen.frames, video.frames)
+    assert "preview" not in unseen.record.timings_s
+    studio.pipeline.memory_plan = "low"
+    list(studio.videos(request, progress=looking))
+    assert len(looking.seen) == 3
 
 
 def test_several_videos_have_seeds_that_count_up(photo: Path, model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+# numpy is for the types alone: commands import this before they need it.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Progress:
@@ -31,6 +37,14 @@ class Progress:
             A function that is called with the number of steps done, each time it grows.
         """
         yield lambda done: None
+
+    def preview(self, draw: "Callable[[], NDArray[np.uint8]]") -> None:
+        """How a video looks so far, after each step; not told where the model's memory is short.
+
+        Args:
+            draw: Gives up to four of its frames, RGB uint8 (K,H,W,3); to be called, if at all, before this returns.
+                That takes as long as decoding them, and the video comes out the same.
+        """
 
     def note(self, text: str) -> None:
         """A sentence the user should read.

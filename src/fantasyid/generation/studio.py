@@ -20,6 +20,7 @@ from fantasyid.generation.machine import check_gpus, choose_device, device_name
 from fantasyid.generation.output import save_generation
 from fantasyid.generation.output_paths import GenerationPaths
 from fantasyid.generation.person import Person, PersonFiles, read_person
+from fantasyid.generation.preview import frames_so_far
 from fantasyid.generation.progress import SILENT, Progress
 from fantasyid.generation.record import GenerationRecord, SoftwareVersions
 from fantasyid.generation.request import GenerationRequest, ModelRequest, as_text
@@ -205,7 +206,8 @@ class Studio:
             one, clock = first.model_copy(update={"seed": first.seed + number, "num_videos": 1}), Clock(dict(seconds))
             what = "Generating" if request.num_videos == 1 else f"Generating video {number + 1} of {request.num_videos}"
             with progress.steps(what, one.num_inference_steps or 1) as tell:
-                frames = self._frames(one, person, tell, clock)
+                frames = self._frames(one, person, _Watcher(progress, tell, clock, one.num_frames or 1))
+                clock.lap("decode")
             record = GenerationRecord(
                 request=one,
                 command=command,
@@ -220,9 +222,7 @@ class Studio:
             )
             yield GeneratedVideo(frames, record, None if person is None else person.portrait)
 
-    def _frames(
-        self, request: GenerationRequest, person: Person | None, tell: Callable[[int], None], clock: Clock
-    ) -> NDArray[np.uint8]:
+    def _frames(self, request: GenerationRequest, person: Person | None, watcher: "_Watcher") -> NDArray[np.uint8]:
         assert request.seed is not None, "the request is complete"
         frames = self.pipeline(
             prompt=request.prompt,
@@ -239,9 +239,9 @@ class Studio:
             height=request.height,
             width=request.width,
             output_type="np",
-            callback_on_step_end=_after_step(tell, clock),
+            callback_on_step_end=watcher.after_step,
+            callback_on_step_end_tensor_inputs=["pred_original_sample"],
         ).frames[0]
-        clock.lap("decode")
         pixels: NDArray[np.uint8] = (frames * 255).round().astype(np.uint8)
         return pixels
 
@@ -264,13 +264,35 @@ class Studio:
             warnings.warn(said, FantasyIDWarning, stacklevel=2)
 
 
-def _after_step(tell: Callable[[int], None], clock: Clock) -> Callable[..., dict[str, Any]]:
-    def advance(_: FantasyIDPipeline, step: int, __: torch.Tensor, tensors: dict[str, Any]) -> dict[str, Any]:
-        tell(step + 1)
-        clock.lap("denoise")
-        return tensors
+@dataclass(frozen=True)
+class _Watcher:
+    """Tells of each denoising step, and shows the video so far to who wants to see it.
 
-    return advance
+    Attributes:
+        progress: Is shown the video.
+        tell: Is told the number of steps done.
+        clock: Of this video.
+        num_frames: Of this video.
+    """
+
+    progress: Progress
+    tell: Callable[[int], None]
+    clock: Clock
+    num_frames: int
+
+    def after_step(self, running: FantasyIDPipeline, step: int, _: torch.Tensor, tensors: dict[str, Any]) -> None:
+        """Called by the pipeline."""
+        self.tell(step + 1)
+        self.clock.lap("denoise")
+
+        def draw() -> NDArray[np.uint8]:
+            frames = frames_so_far(running, tensors["pred_original_sample"], self.num_frames)
+            self.clock.lap("preview")
+            return frames
+
+        # A plan that moves networks would move them all for each look.
+        if running.memory_plan == "fast":
+            self.progress.preview(draw)
 
 
 def generate(request: GenerationRequest, progress: Progress = SILENT) -> list[GeneratedVideo]:

@@ -30,7 +30,7 @@ from fantasyid.pipelines.sampling import Scheduler
 Encoder: TypeAlias = IdentityEncoder | ReleasedIdentityEncoder
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "pred_original_sample")
 
 
 def check_networks(transformer: Any, scheduler: Any) -> None:

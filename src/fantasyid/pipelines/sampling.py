@@ -94,6 +94,7 @@ class SamplingState:
         prompt_embeds: (B, L, D).
         negative_prompt_embeds: (B, L, D), or None without guidance.
         guidance_scale: Of the next steps.
+        pred_original_sample: (B, T, C, h, w), what the last step takes the latents to become; None before the first.
         stop: Whether this was the last step.
     """
 
@@ -101,6 +102,7 @@ class SamplingState:
     prompt_embeds: Tensor
     negative_prompt_embeds: Tensor | None
     guidance_scale: float
+    pred_original_sample: Tensor | None = None
     stop: bool = False
 
 
@@ -205,7 +207,6 @@ def denoise(
         NotFiniteError: The first step or the last gave numbers that are not finite.
     """
     timesteps = scheduler.timesteps
-    estimate: Tensor | None = None
     was_guided: bool | None = None
     for step, timestep in enumerate(timesteps):
         is_guided = guidance_interval[0] <= step / len(timesteps) < guidance_interval[1]
@@ -217,13 +218,20 @@ def denoise(
         if isinstance(scheduler, CogVideoXDPMScheduler):
             before = timesteps[step - 1] if step > 0 else None
             stepped, estimate = scheduler.step(
-                prediction, estimate, timestep, before, state.latents, generator=generator, return_dict=False
+                prediction,
+                state.pred_original_sample,
+                timestep,
+                before,
+                state.latents,
+                generator=generator,
+                return_dict=False,
             )
         else:
-            stepped = scheduler.step(prediction, timestep, state.latents, return_dict=False)[0]
+            stepped, estimate = scheduler.step(prediction, timestep, state.latents, return_dict=False)
         if step == 0:
             check_finite(stepped, f"The first of {len(timesteps)} steps of the transformer")
-        state = after_step(step, timestep, replace(state, latents=stepped.to(state.latents.dtype)))
+        state = replace(state, latents=stepped.to(state.latents.dtype), pred_original_sample=estimate)
+        state = after_step(step, timestep, state)
         if denoiser.devices is not None:
             state = replace(state, latents=denoiser.devices.share(state.latents))
         if state.stop:

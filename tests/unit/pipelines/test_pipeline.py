@@ -285,6 +285,21 @@ def test_the_callback_sees_and_replaces_tensors(pipeline: FantasyIDPipeline) -> 
     assert (latents == 0.5).all()
 
 
+@pytest.mark.parametrize("scheduler", [CogVideoXDDIMScheduler, CogVideoXDPMScheduler])
+def test_the_callback_sees_what_the_latents_are_taken_to_become(scheduler: Any) -> None:
+    pipeline = tiny_pipeline(scheduler=scheduler(**SCHEDULER_CONFIG))
+    seen: list[torch.Tensor] = []
+
+    def look(_: FantasyIDPipeline, __: int, ___: torch.Tensor, tensors: dict[str, Any]) -> None:
+        seen.append(tensors["pred_original_sample"])
+
+    latents = run(pipeline, callback_on_step_end=look, callback_on_step_end_tensor_inputs=["pred_original_sample"])
+    assert [tensor.shape for tensor in seen] == [latents.shape] * 3
+    assert not torch.allclose(seen[0], latents, atol=1e-2)
+    torch.testing.assert_close(seen[-1], latents)  # the last step leaves no noise
+    assert torch.equal(latents, run(pipeline))
+
+
 def test_a_callback_can_stop_early(pipeline: FantasyIDPipeline) -> None:
     steps: list[int] = []
 
