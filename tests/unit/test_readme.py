@@ -21,8 +21,11 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGE = (ROOT / "docs" / "page.md").read_text()
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_python_makes_a_video_in_at_most_six_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +42,18 @@ def test_python_makes_a_video_in_at_most_six_lines(tmp_path: Path, monkeypatch: 
     assert detect_mark(frames) >= DETECTION_THRESHOLD
 
 
-def test_commands_and_their_options_exist() -> None:
-    lines = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (README, {"generate", "ui", "evaluate", "doctor", "face", "edit", "convert"}),
+        (PAGE, {"generate", "ui"}),
+    ],
+    ids=["README", "page"],
+)
+def test_commands_and_their_options_exist(text: str, named: set[str]) -> None:
+    lines = [shlex.split(line, comments=True) for block in blocks("bash", text) for line in block.splitlines()]
     commands = [words[1:] for words in lines if words[:1] == ["fantasyid"]]
-    assert {words[0] for words in commands} == {"generate", "evaluate", "doctor", "face", "edit", "convert"}
+    assert {words[0] for words in commands} == named
     for words in commands:
         command = get_command(app)
         while words and words[0] in getattr(command, "commands", {}):

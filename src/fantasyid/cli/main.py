@@ -21,6 +21,7 @@ from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
 from fantasyid.cli.study import study_app
 from fantasyid.cli.train import train_app
+from fantasyid.cli.ui import ui
 from fantasyid.core.errors import FantasyIDError
 
 _BROKEN_PIPE = 128 + 13
@@ -110,6 +111,7 @@ def main(
 
 
 app.command()(generate)
+app.command()(ui)
 app.command()(edit)
 app.command()(convert)
 app.command()(doctor)

@@ -94,7 +94,7 @@ def read_person(
     Raises:
         FantasyIDError: A photo or the face in it cannot be used, or the mesh is another head's.
     """
-    reader = _reader(pipeline, request)
+    reader = reader_for(pipeline, request)
     read = [read_identity(photo, reader, request.face_index, preparation) for photo in files.photos]
     inputs = read[0][0]
     if len(read) > 1:
@@ -130,8 +130,16 @@ def change_head(
     return person
 
 
-def _reader(pipeline: FantasyIDPipeline, request: PersonRequest) -> FaceReader:
-    """The pipeline's own reader, or one with the detector or reconstructor asked for."""
+def reader_for(pipeline: FantasyIDPipeline, request: PersonRequest) -> FaceReader:
+    """What reads the photos of a request: the pipeline's own reader, or one with the backend asked for.
+
+    Args:
+        pipeline: The model.
+        request: Names the backend.
+
+    Raises:
+        FantasyIDError: The backend or its files are missing.
+    """
     if request.face_backend is None:
         return pipeline.face_reader
     model = pipeline.face_reader_model or load_component(MINI_FOLDER, "face_reader_model")

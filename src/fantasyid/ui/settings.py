@@ -1,0 +1,23 @@
+"""What a page is opened with: chosen by whoever starts it, and the same for all its visitors."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fantasyid.generation.request import ModelRequest
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """How a page works.
+
+    Attributes:
+        folder: Where videos, their records and their photos are kept; it must exist.
+        model: What makes the videos.
+        guidance_interval: Share of the steps that are guided until a visitor says otherwise.
+        shows_all: Whether the gallery shows all of the folder, or each visitor the videos of this visit alone.
+    """
+
+    folder: Path
+    model: ModelRequest
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    shows_all: bool = True
