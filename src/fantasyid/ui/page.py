@@ -53,7 +53,8 @@ def page_options() -> dict[str, Any]:
         radius_size=gr.themes.sizes.radius_lg,
         font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
-    ).set(  # so that every text stands out from its ground by 4.5 or more
+    ).set(  # every text stands out from its ground by 4.5 or more
+        body_background_fill="*neutral_50",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         block_info_text_color="*neutral_600",
