@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fantasyid.evaluation.identity import IdentityScores
 
+IDENTITY_METRICS = (
+    *("detection_rate", "verification_rate", "median_distance"),
+    *("reference_similarity", "inter_frame_similarity", "face_motion"),
+)
 ARCFACE_FOLDER = Path("~/.insightface/models/antelopev2")
 
 
@@ -61,33 +64,34 @@ def identity(
         raise InvalidRequestError("--arcface-folder is for --recognizer arcface; give that too, or leave it out.")
     progress = ConsoleProgress()
     with progress.stage("Starting"):
-        from fantasyid.core.imaging import read_photo
-        from fantasyid.core.video import open_video
         from fantasyid.evaluation.identity import Judge
-        from fantasyid.evaluation.motion import face_motion
+        from fantasyid.evaluation.metrics.interface import value_of_one
+        from fantasyid.evaluation.metrics.median_distance import frame_distances
+        from fantasyid.evaluation.metrics.registry import metric_of
+        from fantasyid.evaluation.seen import Instruments, Reference, SeenVideo
 
-    photo = read_photo(reference)
-    film = open_video(video)
     with progress.stage("Looking for the person in every frame"):
         judge = Judge.builtin() if recognizer is Recognizer.dlib else Judge.arcface(arcface_folder or ARCFACE_FOLDER)
-        embedding = judge.embed_reference(photo, face)
-        track = judge.track(film.frames())
-        scores = judge.score(embedding, track)
-        motion = face_motion(film.frames(), track.faces)
+        person = Reference.read(reference, judge, face)
+        seen = SeenVideo.open(video, Instruments.load(judge))
+        values = {key: value_of_one(metric_of(key), seen, person) for key in IDENTITY_METRICS}
+    limit, missed = judge.recognizer.same_person_distance, sum(found is None for found in seen.faces)
     if as_json:
         _print_json(
             {
                 "reference": str(reference),
                 "video": str(video),
                 "recognizer": recognizer.value,
-                "fps": film.fps,
-                **scores.model_dump(),
-                "face_motion": motion,
-                "same_person_distance": judge.recognizer.same_person_distance,
+                "fps": seen.fps,
+                "num_frames": len(seen.faces),
+                "frames_without_face": missed,
+                **values,
+                "distances": frame_distances(seen, person),
+                "same_person_distance": limit,
             }
         )
     else:
-        _print_table(scores, motion, judge.recognizer.same_person_distance, recognizer)
+        _print_table(values, len(seen.faces), missed, limit, recognizer)
 
 
 @evaluate_app.command()
@@ -148,27 +152,25 @@ def _print_json(content: dict[str, Any]) -> None:
 
 
 def _print_table(
-    scores: "IdentityScores", motion: float | None, same_person_distance: float, recognizer: Recognizer
+    values: dict[str, float | None], num_frames: int, missed: int, same_person_distance: float, recognizer: Recognizer
 ) -> None:
     from rich.table import Table
 
-    def number(value: float | None) -> str:
-        return "none" if value is None else f"{value:.3f}"
-
-    table = Table("measure", "value", "meaning", title=f"{scores.num_frames} frames")
-    found = scores.num_frames - scores.frames_without_face
-    table.add_row("face found", number(scores.detection_rate), f"{found} of {scores.num_frames} frames")
-    table.add_row(
-        "verified",
-        number(scores.verification_rate),
-        f"share of all frames within {same_person_distance:g} of the photo; frames without a face count as not",
-    )
-    usual = {
+    distance, similarity = {
         Recognizer.dlib: ("same person about 0.4, others about 0.85", "same person about 0.8, others 0"),
         Recognizer.arcface: ("1 minus the cosine; others about 1", "mean cosine; others about 0"),
     }[recognizer]
-    table.add_row("median distance", number(scores.median_distance), usual[0])
-    table.add_row("RS", number(scores.reference_similarity), f"photo and frames: {usual[1]}")
-    table.add_row("IFS", number(scores.inter_frame_similarity), "consecutive frames; 1 = nothing changes")
-    table.add_row("FM", number(motion), "mean optical flow over the face, in face widths per frame")
+    near = f"share of all frames within {same_person_distance:g} of the photo; frames without a face count as not"
+    meanings = {
+        "detection_rate": ("face found", f"{num_frames - missed} of {num_frames} frames"),
+        "verification_rate": ("verified", near),
+        "median_distance": ("median distance", distance),
+        "reference_similarity": ("RS", f"photo and frames: {similarity}"),
+        "inter_frame_similarity": ("IFS", "consecutive frames; 1 = nothing changes"),
+        "face_motion": ("FM", "mean optical flow over the face, in face widths per frame"),
+    }
+    table = Table("measure", "value", "meaning", title=f"{num_frames} frames")
+    for key, (name, meaning) in meanings.items():
+        value = values[key]
+        table.add_row(name, "none" if value is None else f"{value:.3f}", meaning)
     Console().print(table)

@@ -1,4 +1,4 @@
-"""Does the video show the person in the photo? RS, IFS (paper section 4.1), detection and verification on face crops.
+"""Who is in a picture? The judge, whose answers RS, IFS and verification are made of (paper section 4.1).
 
 The judge is a face recogniser that had no part in training. With dlib's ResNet, two photos of one person are 0.37 apart
 (median) and of two people 0.85; 98.9 % and 0.45 % lie under 0.6, so that is "verified". Its raw cosines have
@@ -7,6 +7,7 @@ centred embeddings: the mean embedding over people (`judge_centre.json`) is subt
 one person and 0 for two. They are not comparable with the paper's ArcFace numbers; `Judge.arcface` gives those.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from fantasyid.face.detect import DlibFaceDetector
 from fantasyid.face.insightface import ArcFaceRecognizer, InsightFaceDetector, models_in_folder
 from fantasyid.face.interface import FaceDetector, FaceRecognizer
 from fantasyid.face.reader import choose_face
-from fantasyid.face.recognize import DlibRecognizer
+from fantasyid.face.recognize import DlibRecognizer, model_files
 from fantasyid.face.types import DetectedFace
 
 
@@ -33,27 +33,6 @@ class FaceTrack:
     embeddings: tuple[NDArray[np.float32] | None, ...]
 
 
-class IdentityScores(BaseModel):
-    """How well one video shows one person; a frame without a face counts as not verified."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_frames: int
-    frames_without_face: int
-    detection_rate: float
-    """Share of all frames in which a face was found."""
-    verification_rate: float
-    """Share of all frames whose distance to the photo is at most the recogniser's `same_person_distance`."""
-    median_distance: float | None
-    """Over the frames with a face; None if there is none."""
-    reference_similarity: float | None
-    """RS: mean centred cosine of photo and frame, over the frames with a face."""
-    inter_frame_similarity: float | None
-    """IFS: mean centred cosine of consecutive frames, over the pairs with two faces; None if there is none."""
-    distances: tuple[float | None, ...]
-    """Distance of each frame to the photo; None where no face was found."""
-
-
 @dataclass(frozen=True, eq=False)
 class Judge:
     """Finds and compares faces.
@@ -62,11 +41,15 @@ class Judge:
         detector: Must find faces as small as the frames hold them: about 70 px at 128x128.
         recognizer: Had no part in training.
         centre: (D,) mean of its embeddings over people; (1,) of 0 where they have none.
+        name: Of the recogniser: numbers of two are never the same number.
+        fingerprint: Hash of the files that decide what it answers.
     """
 
     detector: FaceDetector
     recognizer: FaceRecognizer
     centre: NDArray[np.float32]
+    name: str
+    fingerprint: str
 
     @classmethod
     def builtin(cls) -> "Judge":
@@ -76,7 +59,9 @@ class Judge:
             MissingBackendError: The extra `eval` is not installed.
         """
         text = (files("fantasyid.evaluation") / "judge_centre.json").read_text(encoding="utf-8")
-        return cls(DlibFaceDetector(), DlibRecognizer(), np.array(json.loads(text)["centre"], dtype=np.float32))
+        centre = np.array(json.loads(text)["centre"], dtype=np.float32)
+        recognizer = DlibRecognizer()
+        return cls(DlibFaceDetector(), recognizer, centre, "dlib-resnet", _hash(*model_files(), text=text))
 
     @classmethod
     def arcface(cls, folder: Path) -> "Judge":
@@ -91,7 +76,9 @@ class Judge:
             CorruptWeightsError: They are damaged.
         """
         detector, recognizer = models_in_folder(folder)
-        return cls(InsightFaceDetector(detector), ArcFaceRecognizer(recognizer), np.zeros(1, np.float32))
+        name = f"arcface {recognizer.stem}"
+        judge = InsightFaceDetector(detector), ArcFaceRecognizer(recognizer), np.zeros(1, np.float32)
+        return cls(*judge, name, _hash(detector, recognizer))
 
     def embed_reference(self, photo: NDArray[np.uint8], face_index: int | None = None) -> NDArray[np.float32]:
         """Embed a face of a photo, whichever way up the photo lies.
@@ -131,36 +118,18 @@ class Judge:
             embeddings.append(None if face is None else self.recognizer.embed(frame, face))
         return FaceTrack(tuple(faces), tuple(embeddings))
 
-    def score(self, reference: NDArray[np.float32], track: FaceTrack) -> IdentityScores:
-        """Compare a video's faces with a photo's.
-
-        Args:
-            reference: (D,) from `embed_reference`.
-            track: Of at least one frame.
-        """
-        found = [face for face in track.embeddings if face is not None]
-        pairs = zip(track.embeddings[:-1], track.embeddings[1:], strict=True)
-        to_reference = [self._similarity(face, reference) for face in found]
-        between_frames = [self._similarity(a, b) for a, b in pairs if a is not None and b is not None]
-        distances = tuple(
-            None if face is None else self.recognizer.distance(face, reference) for face in track.embeddings
-        )
-        known = [distance for distance in distances if distance is not None]
-        verified = sum(distance <= self.recognizer.same_person_distance for distance in known)
-        return IdentityScores(
-            num_frames=len(distances),
-            frames_without_face=len(distances) - len(known),
-            detection_rate=len(known) / len(distances),
-            verification_rate=verified / len(distances),
-            median_distance=float(np.median(known)) if known else None,
-            reference_similarity=float(np.mean(to_reference)) if to_reference else None,
-            inter_frame_similarity=float(np.mean(between_frames)) if between_frames else None,
-            distances=distances,
-        )
-
-    def _similarity(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    def similarity(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+        """Cosine of two embeddings (D,) around the centre, -1 to 1."""
         a, b = a - self.centre, b - self.centre
         return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _hash(*paths: Path, text: str = "") -> str:
+    """SHA-256 of files and a text."""
+    digests = [
+        hashlib.sha256(content).hexdigest() for content in (*(path.read_bytes() for path in paths), text.encode())
+    ]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def _is_turned_place(face: DetectedFace, other: DetectedFace, shape: tuple[int, ...]) -> bool:

@@ -1,24 +1,23 @@
 """Judge a folder of generated frames.
 
 The second half of the evaluation; the first (`fantasyid.evaluation.generate`) left one `.npz` a video. Every video's
-judgement is kept, so an interrupted run goes on where it stopped, and a video generated anew is judged anew.
+judgement is kept, so an interrupted run goes on where it stopped, and what was made of something else is judged anew.
 """
 
 import hashlib
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
+from fantasyid.checkpoints.builtin import MINI_FOLDER
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.core.imaging import read_photo
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.output_files import write_file, write_together
 from fantasyid.evaluation.identity import Judge
-from fantasyid.evaluation.motion import face_motion, measure_actions
+from fantasyid.evaluation.kept import measure_all, read_kept
+from fantasyid.evaluation.metrics.registry import all_metrics
 from fantasyid.evaluation.protocol import (
     MODES,
     REPOSED,
@@ -28,8 +27,8 @@ from fantasyid.evaluation.protocol import (
     load_frames,
     shuffled_reference,
 )
-from fantasyid.evaluation.report import MADE_BY, EvaluationReport, VideoJudgement, build_report, to_markdown
-from fantasyid.face.landmarks import LandmarkReader
+from fantasyid.evaluation.report import SHUFFLED, EvaluationReport, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.seen import Instruments, Reference, SeenVideo
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +42,8 @@ def judge_folder(
         people: From `read_people`; at least two.
         photos: Folder the people's photos are relative to.
         frames: Folder the rows' files are relative to.
-        out: Folder for the report and the single judgements. Judgements of another
-            version of the judge are refused.
+        out: Folder for the report and the single judgements. What was judged before counts where it is of the same
+            video and photo, by the same judge, networks and code; anything else is judged anew.
         model: Packed model whose face reader measures the actions.
         num_workers: Processes.
 
@@ -52,8 +51,7 @@ def judge_folder(
         The report.
 
     Raises:
-        InvalidRequestError: No mode has a folder, or a video of a mode is missing, or a kept judgement is of another
-            version of the judge.
+        InvalidRequestError: No mode has a folder, or a video of a mode is missing.
     """
     modes = tuple(mode for mode in (*MODES, REPOSED) if (frames / mode.name).is_dir())
     if not modes:
@@ -79,50 +77,44 @@ def judge_folder(
 def judge_rows(
     rows: Sequence[EvaluationRow], people: tuple[Person, ...], photos: Path, frames: Path, out: Path, model: Path
 ) -> list[VideoJudgement]:
-    """Judge some rows in this process, skipping those judged before; arguments as in `judge_folder`."""
-    judge = Judge.builtin()
-    reader = LandmarkReader(load_component(model, "face_reader_model"))
-    references = {person.name: judge.embed_reference(read_photo(photos / person.photo)) for person in people}
+    """Judge some rows in this process, but for what was judged before; arguments as in `judge_folder`."""
+    instruments = Instruments.load(Judge.builtin(), model)
+    references = {person.name: Reference.read(photos / person.photo, instruments.judge) for person in people}
     others = shuffled_reference(people)
     judgements = []
     for index, row in enumerate(rows):
-        person, other = row.person.name, others[row.person.name].name
-        path, kept = frames / row.file, out / "judged" / row.file.with_suffix(".json")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        judgement = _kept_judgement(kept, out / "judged") if kept.is_file() else None
-        if judgement is None or (judgement.frames_sha256, judgement.shuffled_person) != (digest, other):
-            images, _ = load_frames(path)
-            track = judge.track(images)
-            judgement = VideoJudgement(
-                made_by=MADE_BY,
-                person=person,
-                shuffled_person=other,
-                mode=row.mode,
-                prompt_key=row.prompt_key,
-                frames_sha256=digest,
-                identity=judge.score(references[person], track),
-                shuffled=judge.score(references[other], track),
-                face_motion=face_motion(images, track.faces),
-                actions=measure_actions(images, track.faces, reader),
-            )
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_file(kept, judgement.model_dump_json().encode())
+        path, place = frames / row.file, out / "judged" / row.file.with_suffix(".json")
+        kept = read_kept(place, VideoJudgement)
+        judgement = _judge(row, path, instruments, references, others[row.person.name].name, kept)
+        if judgement != kept:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_file(place, judgement.model_dump_json().encode())
         judgements.append(judgement)
-        logger.info("%d of %d: %s, verified %.2f", index + 1, len(rows), row.file, judgement.identity.verification_rate)
+        logger.info("%d of %d: %s", index + 1, len(rows), row.file)
     return judgements
 
 
-def _kept_judgement(path: Path, folder: Path) -> VideoJudgement:
-    """Read a judgement that was kept; one of another version of the judge is not mixed with ours."""
-    remedy = f"remove {folder} to judge again, or give another folder for the report."
-    try:
-        content = json.loads(path.read_bytes())
-        made_by = content.get("made_by", "an earlier version") if isinstance(content, dict) else "something else"
-        if made_by != MADE_BY:
-            raise InvalidRequestError(f"{path} was judged by {made_by}, not by {MADE_BY}; {remedy}")
-        return VideoJudgement.model_validate(content)
-    except ValueError as error:  # JSON's, Unicode's and pydantic's
-        raise InvalidRequestError(f"{path} is damaged and holds no judgement; {remedy}") from error
+def _judge(
+    row: EvaluationRow,
+    path: Path,
+    instruments: Instruments,
+    references: Mapping[str, Reference],
+    other: str,
+    kept: VideoJudgement | None,
+) -> VideoJudgement:
+    """Measure one row's video against the person's photo and against somebody else's."""
+    images, fps = load_frames(path)
+    video = SeenVideo(lambda: images, fps, instruments, hashlib.sha256(path.read_bytes()).hexdigest())
+    own, shuffled = references[row.person.name], references[other]
+    return VideoJudgement(
+        recognizer=instruments.judge.name,
+        person=row.person.name,
+        shuffled_person=other,
+        mode=row.mode,
+        prompt_key=row.prompt_key,
+        measured=measure_all(all_metrics(), video, own, kept.measured if kept else {}),
+        shuffled=measure_all(SHUFFLED, video, shuffled, kept.shuffled if kept else {}),
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """The table of the evaluation: each number with its 95 % interval over people and the bar it has to meet."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from fantasyid.evaluation.identity import IdentityScores
-from fantasyid.evaluation.motion import ActionMeasures
+from fantasyid.evaluation.kept import KeptMeasurement, Sha256
+from fantasyid.evaluation.metrics.face_found import FaceFound
+from fantasyid.evaluation.metrics.face_motion import FaceMotion
+from fantasyid.evaluation.metrics.interface import Measured, Metric
+from fantasyid.evaluation.metrics.registry import all_metrics
+from fantasyid.evaluation.metrics.verified import Verified
 from fantasyid.evaluation.protocol import (
     ACTION_PAIRS,
     FULL,
@@ -21,9 +27,13 @@ from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_
 
 _IDENTITY_KEYS = frozenset(prompt.key for prompt in IDENTITY_PROMPTS)
 
-
-MADE_BY = "dlib-resnet, judgement 2"
-"""The judge that single judgements come from, and the version of what it says; changed with either."""
+# What a mode's number has to reach, by the metric's key.
+_BARS: dict[tuple[str, str], tuple[float, Direction]] = {
+    (FULL.name, FaceFound.definition.key): (0.95, "at least"),
+    (FULL.name, Verified.definition.key): (0.5, "at least"),
+    (NO_IDENTITY.name, Verified.definition.key): (0.15, "at most"),
+}
+_SHUFFLED_BAR = 0.15
 
 
 class _Record(BaseModel):
@@ -31,30 +41,30 @@ class _Record(BaseModel):
 
 
 class VideoJudgement(_Record):
-    """What the judge says about one video."""
+    """What was measured of one video."""
 
-    made_by: str
-    """`MADE_BY` of the code that judged."""
+    recognizer: str
+    """Who told people apart."""
     person: str
     shuffled_person: str
     mode: str
     prompt_key: str
-    frames_sha256: str
-    identity: IdentityScores
-    """Against the person's own photo."""
-    shuffled: IdentityScores
-    """The same frames against somebody else's photo."""
-    face_motion: float | None
-    """FM in face widths per frame; None if no face was found."""
-    actions: ActionMeasures | None
-    """None if no frame shows a face."""
+    measured: dict[str, KeptMeasurement]
+    """Against the person's own photo, by the metrics' keys."""
+    shuffled: dict[str, KeptMeasurement]
+    """The same frames against somebody else's photo: `SHUFFLED` alone."""
+
+
+SHUFFLED: tuple[Metric[Any], ...] = (Verified(),)
 
 
 class EvaluationReport(_Record):
     """The whole table and what it rests on."""
 
-    made_by: str
-    """`MADE_BY` of the code that judged: the recogniser is part of the numbers."""
+    recognizer: str
+    """Who told people apart: part of the numbers."""
+    made_of: Sha256
+    """Hash of all that was judged, of the photos, and of what judged it."""
     num_people: int
     num_videos: int
     num_frames: int
@@ -81,9 +91,10 @@ def build_report(judgements: Sequence[VideoJudgement]) -> EvaluationReport:
     lines: list[ReportLine] = []
     for mode in (FULL, NO_IDENTITY, REFERENCE_ONLY, TOKENS_ONLY, REPOSED):
         if mode.name in modes:
-            lines += _identity_lines(_by_person(judgements, mode.name), mode.name)
+            lines += _metric_lines(_by_person(judgements, mode.name), mode.name)
     if FULL.name in modes and REPOSED.name in modes:
-        lines.append(_line("FM, full / reposed", _by_person(judgements), _motion_ratio, 0.5, "at least"))
+        people = _by_person(judgements)
+        lines.append(report_line("FM, full / reposed", _motion_ratio(people), len(people), 0.5, "at least"))
     for mode in (FULL, REPOSED):
         people = _by_person(judgements, mode.name)
         for pair in ACTION_PAIRS if people else ():
@@ -91,12 +102,17 @@ def build_report(judgements: Sequence[VideoJudgement]) -> EvaluationReport:
             bar = 0.7 if mode == FULL else None
             lines.append(_line(name, people, _action_rate(pair), bar, "at least"))
             lines.append(_line(f"{name}, median difference", people, _action_difference(pair)))
+    recognizers = {judgement.recognizer for judgement in judgements}
+    assert len(recognizers) == 1, "judgements of several recognisers are mixed"
+    counts = [_value(judgement, FaceFound()) for judgement in judgements]
+    made_of = sorted(kept.made_of for judgement in judgements for kept in judgement.measured.values())
     return EvaluationReport(
-        made_by=MADE_BY,
+        recognizer=recognizers.pop(),
+        made_of=hashlib.sha256(" ".join(made_of).encode()).hexdigest(),
         num_people=len({judgement.person for judgement in judgements}),
         num_videos=len(judgements),
-        num_frames=sum(judgement.identity.num_frames for judgement in judgements),
-        frames_without_face=sum(judgement.identity.frames_without_face for judgement in judgements),
+        num_frames=sum(frames for _, frames in counts),
+        frames_without_face=sum(frames - found for found, frames in counts),
         lines=tuple(lines),
     )
 
@@ -106,7 +122,7 @@ def to_markdown(report: EvaluationReport) -> str:
     rows = [
         f"{report.num_people} people, {report.num_videos} videos, {report.num_frames} frames, "
         f"{report.frames_without_face} of them without a face (counted as not verified). "
-        f"Judge: {report.made_by}.",
+        f"Judge: {report.recognizer}; made of {report.made_of[:12]}.",
         "",
         "| measure | value | 95 % interval over people | bar | met |",
         "|---|---|---|---|---|",
@@ -144,56 +160,46 @@ def _line(
     return report_line(name, of_drawn, len(people), bar, direction)
 
 
-def _identity_lines(people: _People, mode: str) -> list[ReportLine]:
-    full, bare = mode == FULL.name, mode == NO_IDENTITY.name
-    verified_bar = 0.5 if full else 0.15 if bare else None
-    return [
-        _line(f"{mode}: face found", people, _mean_of(_detection_rate), 0.95 if full else None, "at least"),
-        _line(f"{mode}: verified", people, _mean_of(_verified), verified_bar, "at most" if bare else "at least"),
-        _line(f"{mode}: verified, shuffled", people, _mean_of(_verified_shuffled), 0.15 if full else None, "at most"),
-        _line(f"{mode}: median distance", people, _median_distance),
-        _line(f"{mode}: RS", people, _mean_of(lambda video: video.identity.reference_similarity)),
-        _line(f"{mode}: IFS", people, _mean_of(lambda video: video.identity.inter_frame_similarity)),
-        _line(f"{mode}: FM, face widths per frame", people, _mean_of(lambda video: video.face_motion)),
+def _metric_lines(people: _People, mode: str) -> list[ReportLine]:
+    lines = []
+    for metric in all_metrics():
+        name = f"{mode}: {metric.definition.title()}"
+        bar, direction = _BARS.get((mode, metric.definition.key), (None, None))
+        lines.append(report_line(name, _of_identity_videos(metric, people), len(people), bar, direction))
+    bar = _SHUFFLED_BAR if mode == FULL.name else None
+    for metric in SHUFFLED:
+        name, shuffled = f"{mode}: {metric.definition.title()}, shuffled", _of_identity_videos(metric, people, True)
+        lines.append(report_line(name, shuffled, len(people), bar, "at most"))
+    return lines
+
+
+def _value(video: VideoJudgement, metric: Metric[Any], shuffled: bool = False) -> Any:
+    return (video.shuffled if shuffled else video.measured)[metric.definition.key].value
+
+
+def _of_identity_videos(metric: Metric[Any], people: _People, shuffled: bool = False) -> Callable[[Draw], float | None]:
+    measured = [
+        [
+            Measured(video.person, video.prompt_key, _value(video, metric, shuffled))
+            for video in videos
+            if video.prompt_key in _IDENTITY_KEYS
+        ]
+        for videos in people
     ]
+    return lambda draw: metric.combine([video for index in draw for video in measured[index]])
 
 
-def _detection_rate(video: VideoJudgement) -> float:
-    return video.identity.detection_rate
-
-
-def _verified(video: VideoJudgement) -> float:
-    return video.identity.verification_rate
-
-
-def _verified_shuffled(video: VideoJudgement) -> float:
-    return video.shuffled.verification_rate
-
-
-def _identity_videos(people: _People) -> Iterator[VideoJudgement]:
-    return (video for videos in people for video in videos if video.prompt_key in _IDENTITY_KEYS)
-
-
-def _mean_of(number: Callable[[VideoJudgement], float | None]) -> _Statistic:
-    def statistic(people: _People) -> float | None:
-        known = [value for video in _identity_videos(people) if (value := number(video)) is not None]
-        return sum(known) / len(known) if known else None
-
-    return statistic
-
-
-def _median_distance(people: _People) -> float | None:
-    known = [d for video in _identity_videos(people) for d in video.identity.distances if d is not None]
-    return float(np.median(known)) if known else None
-
-
-def _motion_ratio(people: _People) -> float | None:
-    motion = _mean_of(lambda video: video.face_motion)
+def _motion_ratio(people: _People) -> Callable[[Draw], float | None]:
     full, reposed = (
-        motion([[video for video in videos if video.mode == mode.name] for videos in people])
-        for mode in (FULL, REPOSED)
+        _of_identity_videos(FaceMotion(), [[video for video in videos if video.mode == mode] for videos in people])
+        for mode in (FULL.name, REPOSED.name)
     )
-    return full / reposed if full is not None and reposed else None
+
+    def ratio(draw: Draw) -> float | None:
+        above, below = full(draw), reposed(draw)
+        return above / below if above is not None and below else None
+
+    return ratio
 
 
 def _action_rate(pair: ActionPair) -> _Statistic:
@@ -216,9 +222,7 @@ def _action_difference(pair: ActionPair) -> _Statistic:
 
 def _difference(videos: Sequence[VideoJudgement], pair: ActionPair) -> float | None:
     higher, lower = (
-        next(video for video in videos if video.prompt_key == key).actions for key in (pair.higher, pair.lower)
+        next(video for video in videos if video.prompt_key == key).measured[pair.measure].value
+        for key in (pair.higher, pair.lower)
     )
-    if higher is None or lower is None:
-        return None
-    difference: float = getattr(higher, pair.measure) - getattr(lower, pair.measure)
-    return difference
+    return higher - lower if isinstance(higher, float) and isinstance(lower, float) else None

@@ -5,18 +5,29 @@ from tests.mutants.mutation import Mutation
 _ALONE = "tests/unit/evaluation/test_generate.py::"
 _MEANS = "tests/unit/evaluation/test_scores.py::test_similarities_are_means_of_centred_cosines"
 _MOTION = "tests/unit/evaluation/test_scores.py::test_motion_is_the_mean_over_pairs_of_frames"
+_KEPT = "tests/unit/evaluation/test_kept.py::test_what_is_made_of_something_else_is_measured_anew"
 _NEIGHBOURS = "tests/unit/evaluation/test_scores.py::test_similarity_between_frames_is_the_mean_of_neighbours"
 _PEOPLE = "tests/unit/evaluation/test_protocol.py::test_people_of_the_split_with_their_largest_face"
-_JUDGE, _FLOW = "evaluation/identity.py", "evaluation/motion.py"
+_JUDGE, _FLOW, _IN_FRAMES = (
+    "evaluation/identity.py",
+    "evaluation/metrics/face_motion.py",
+    "evaluation/metrics/inter_frame_similarity.py",
+)
 
 EVALUATION = (
-    Mutation("RS is a mean", _JUDGE, "float(np.mean(to_reference))", "float(np.max(to_reference))", _MEANS),
-    Mutation("IFS is a mean", _JUDGE, "float(np.mean(between_frames))", "float(np.max(between_frames))", _NEIGHBOURS),
+    Mutation(
+        "RS is a mean",
+        "evaluation/metrics/reference_similarity.py",
+        "float(np.mean(cosines))",
+        "float(np.max(cosines))",
+        _MEANS,
+    ),
+    Mutation("IFS is a mean", _IN_FRAMES, "float(np.mean(cosines))", "float(np.max(cosines))", _NEIGHBOURS),
     Mutation(
         "IFS compares neighbours",
-        _JUDGE,
-        "self._similarity(a, b) for a, b in pairs",
-        "self._similarity(a, track.embeddings[0]) for a, b in pairs",
+        _IN_FRAMES,
+        "judge.similarity(a, b) for a, b in pairs",
+        "judge.similarity(a, video.track.embeddings[0]) for a, b in pairs",
         _NEIGHBOURS,
     ),
     Mutation(
@@ -35,20 +46,49 @@ EVALUATION = (
     ),
     Mutation(
         "frames without a face are not verified",
-        _JUDGE,
-        "verification_rate=verified / len(distances)",
-        "verification_rate=verified / max(1, len(known))",
+        "evaluation/metrics/verified.py",
+        "/ len(distances)",
+        "/ max(1, sum(distance is not None for distance in distances))",
         _MEANS,
     ),
-    Mutation("the distance is a median", _JUDGE, "float(np.median(known))", "float(np.min(known))", _MEANS),
+    Mutation(
+        "the distance is a median",
+        "evaluation/metrics/median_distance.py",
+        "float(np.median(known))",
+        "float(np.min(known))",
+        _MEANS,
+    ),
     Mutation("FM is a mean over frames", _FLOW, "float(np.mean(lengths))", "float(np.max(lengths))", _MOTION),
-    Mutation("FM counts in face widths", _FLOW, ".mean() / _FLOW_FACE_WIDTH", ".mean()", _MOTION),
+    Mutation("FM counts in face widths", _FLOW, ".mean() / _FACE_WIDTH", ".mean()", _MOTION),
     Mutation(
         "FM is a mean over the face",
         _FLOW,
-        "axis=-1).mean() / _FLOW_FACE_WIDTH",
-        "axis=-1).max() / _FLOW_FACE_WIDTH",
+        "axis=-1).mean() / _FACE_WIDTH",
+        "axis=-1).max() / _FACE_WIDTH",
         "tests/unit/evaluation/test_scores.py::test_motion_is_the_mean_over_the_face",
+    ),
+    Mutation(
+        "what is kept names the code it was made with",
+        "evaluation/kept.py",
+        "(code_fingerprint(type(metric).__module__), key, ",
+        "(key, ",
+        _KEPT,
+    ),
+    Mutation("what is kept names its photo", "evaluation/kept.py", ", reference.sha256)", ")", _KEPT),
+    Mutation("what is kept names its video", "evaluation/kept.py", "video.fingerprint, ", "", _KEPT),
+    Mutation(
+        "what is kept names the judge",
+        "evaluation/seen.py",
+        "judge.fingerprint.encode() + manifest",
+        "manifest",
+        _KEPT,
+    ),
+    Mutation(
+        "the hash of code follows imports",
+        "core/code_fingerprint.py",
+        "                waiting.append(name)",
+        "                pass",
+        "tests/unit/core/test_code_fingerprint.py::test_code_counts_also_where_it_is_imported_from",
     ),
     Mutation(
         "videos without the reference are made without it",
@@ -77,13 +117,6 @@ EVALUATION = (
         "portrait.split == split and ",
         "",
         _PEOPLE,
-    ),
-    Mutation(
-        "judgements of another version of the judge are refused",
-        "evaluation/judge.py",
-        "if made_by != MADE_BY:",
-        "if made_by is None:",
-        "tests/unit/evaluation/test_judge.py::test_judgements_of_another_version_are_refused_in_one_sentence",
     ),
     Mutation(
         "intervals draw people",

@@ -6,11 +6,15 @@ import pytest
 import torch
 from skimage.data import astronaut
 
-from fantasyid.evaluation.motion import face_motion, measure_actions, mouth_opening, smile, yaw_deg
-from fantasyid.face.landmarks import LandmarkReader
+from fantasyid.evaluation.identity import FaceTrack, Judge
+from fantasyid.evaluation.landmark_measures import mouth_opening, smile, yaw_deg
+from fantasyid.evaluation.metrics.actions import METRICS
+from fantasyid.evaluation.metrics.face_motion import face_motion
+from fantasyid.evaluation.seen import Instruments, SeenVideo
 from fantasyid.face.types import DetectedFace
 from fantasyid.models.face_reader import FaceReaderModel
 from tests.unit.evaluation.landmark_faces import face_landmarks
+from tests.unit.evaluation.seen_videos import person
 
 PICTURE = cv2.resize(astronaut()[0:240, 110:350], (160, 160), interpolation=cv2.INTER_AREA)
 FACE = DetectedFace(box=(32.0, 32.0, 96.0, 96.0), score=1.0)
@@ -97,9 +101,12 @@ def test_measures_from_frames() -> None:
         network.mean_landmarks.copy_(torch.from_numpy(crop))
         for parameter in network.to_landmarks.parameters():
             parameter.zero_()
-    measures = measure_actions(slide(1), (FACE, None, FACE), LandmarkReader(network))
-    assert measures is not None
-    assert measures.smile == pytest.approx(1.0, abs=1e-3)
-    assert measures.mouth_opening == pytest.approx(20 / 64, abs=1e-3)
-    assert measures.yaw_deg == pytest.approx(0, abs=0.1)
-    assert measure_actions(slide(1), (None, None, None), LandmarkReader(network)) is None
+    judge = Judge.builtin()
+
+    def measure(*faces: DetectedFace | None) -> list[float | None]:
+        video = SeenVideo(lambda: slide(1), 8, Instruments(judge, network, ""), "")
+        video.track = FaceTrack(faces, (None,) * len(faces))
+        return [metric.measure(video, person(np.ones(128, np.float32))) for metric in METRICS]
+
+    assert measure(FACE, None, FACE) == pytest.approx([0, 1.0, 20 / 64], abs=2e-3)
+    assert measure(None, None, None) == [None, None, None]

@@ -1,58 +1,60 @@
 """The table, from judgements whose numbers are known."""
 
+from typing import Any
+
 import pytest
 
-from fantasyid.evaluation.identity import IdentityScores
-from fantasyid.evaluation.motion import ActionMeasures
+from fantasyid.evaluation.kept import KeptMeasurement
+from fantasyid.evaluation.metrics.registry import all_metrics
 from fantasyid.evaluation.protocol import FULL, IDENTITY_PROMPTS, NO_IDENTITY, OPPOSITE_PROMPTS, REPOSED
-from fantasyid.evaluation.report import MADE_BY, EvaluationReport, VideoJudgement, build_report, to_markdown
+from fantasyid.evaluation.report import EvaluationReport, VideoJudgement, build_report, to_markdown
 from fantasyid.evaluation.statistics import ReportLine
 
 PEOPLE = ("p1", "p2", "p3", "p4")
 MEASURED = {
-    "turn_left": ActionMeasures(yaw_deg=-10, smile=0.9, mouth_opening=0),
-    "turn_right": ActionMeasures(yaw_deg=10, smile=0.9, mouth_opening=0),
-    "smile": ActionMeasures(yaw_deg=0, smile=1.1, mouth_opening=0),
-    "serious": ActionMeasures(yaw_deg=0, smile=0.8, mouth_opening=0),
-    "mouth_open": ActionMeasures(yaw_deg=0, smile=0.9, mouth_opening=0.3),
-    "mouth_closed": ActionMeasures(yaw_deg=0, smile=0.9, mouth_opening=0.0),
+    "turn_left": {"yaw_deg": -10, "smile": 0.9, "mouth_opening": 0},
+    "turn_right": {"yaw_deg": 10, "smile": 0.9, "mouth_opening": 0},
+    "smile": {"yaw_deg": 0, "smile": 1.1, "mouth_opening": 0},
+    "serious": {"yaw_deg": 0, "smile": 0.8, "mouth_opening": 0},
+    "mouth_open": {"yaw_deg": 0, "smile": 0.9, "mouth_opening": 0.3},
+    "mouth_closed": {"yaw_deg": 0, "smile": 0.9, "mouth_opening": 0.0},
 }
 
 
-def scores(verified: int, frames: int = 4, without_face: int = 0) -> IdentityScores:
+def scores(verified: int, frames: int = 4, without_face: int = 0) -> dict[str, Any]:
     """Of `frames` frames the first `verified` are near, the last `without_face` show none."""
-    near_and_far = [0.4] * verified + [0.8] * (frames - verified - without_face)
-    return IdentityScores(
-        num_frames=frames,
-        frames_without_face=without_face,
-        detection_rate=1 - without_face / frames,
-        verification_rate=verified / frames,
-        median_distance=near_and_far[len(near_and_far) // 2] if near_and_far else None,
-        reference_similarity=0.5 if near_and_far else None,
-        inter_frame_similarity=0.9 if near_and_far else None,
-        distances=(*near_and_far, *[None] * without_face),
-    )
+    near_and_far = (0.4,) * verified + (0.8,) * (frames - verified - without_face)
+    return {
+        "detection_rate": (frames - without_face, frames),
+        "verification_rate": verified / frames,
+        "median_distance": (*near_and_far, *(None,) * without_face),
+        "reference_similarity": 0.5 if near_and_far else None,
+        "inter_frame_similarity": 0.9 if near_and_far else None,
+    }
+
+
+def kept(values: dict[str, Any]) -> dict[str, KeptMeasurement]:
+    return {key: KeptMeasurement(made_of="0" * 64, value=value) for key, value in values.items()}
 
 
 def judgement(
     person: str,
     mode: str,
     key: str,
-    identity: IdentityScores,
+    identity: dict[str, Any],
     motion: float | None = 0.02,
-    actions: ActionMeasures | None = None,
+    actions: dict[str, float] | None = None,
 ) -> VideoJudgement:
+    others = {metric.definition.key: None for metric in all_metrics()}
+    acted = MEASURED.get(key, MEASURED["smile"]) if actions is None else actions
     return VideoJudgement(
-        made_by=MADE_BY,
+        recognizer="dlib-resnet",
         person=person,
         shuffled_person="other",
         mode=mode,
         prompt_key=key,
-        frames_sha256="0" * 64,
-        identity=identity,
-        shuffled=scores(0),
-        face_motion=motion,
-        actions=actions or MEASURED.get(key, MEASURED["smile"]),
+        measured=kept({**others, **identity, "face_motion": motion, **acted}),
+        shuffled=kept(scores(0)),
     )
 
 
@@ -69,6 +71,10 @@ def full_run() -> list[VideoJudgement]:
         *(judgement(p, NO_IDENTITY.name, key, scores(0, without_face=1)) for p in PEOPLE for key in five),
         *(judgement(p, REPOSED.name, key, scores(4), motion=0.04) for p in PEOPLE for key in keys),
     ]
+
+
+def acting(video: VideoJudgement, actions: dict[str, float | None]) -> VideoJudgement:
+    return video.model_copy(update={"measured": video.measured | kept(actions)})
 
 
 def lines(report: EvaluationReport) -> dict[str, ReportLine]:
@@ -103,7 +109,7 @@ def test_actions_compare_the_two_videos_of_a_person() -> None:
         ("p2", "turn_left"): MEASURED["turn_right"],
     }
     run = [
-        video.model_copy(update={"actions": backwards[key]})
+        acting(video, backwards[key])
         if video.mode == FULL.name and (key := (video.person, video.prompt_key)) in backwards
         else video
         for video in run
@@ -119,7 +125,9 @@ def test_actions_compare_the_two_videos_of_a_person() -> None:
 
 def test_a_video_without_a_face_does_not_do_what_was_asked() -> None:
     run = [
-        video.model_copy(update={"actions": None}) if (video.person, video.prompt_key) == ("p1", "smile") else video
+        acting(video, dict.fromkeys(MEASURED["smile"]))
+        if (video.person, video.prompt_key) == ("p1", "smile")
+        else video
         for video in full_run()
     ]
     assert lines(build_report(run))["full: smile over serious (smile)"].value == 0.75
@@ -139,7 +147,7 @@ def test_markdown_and_json() -> None:
     report = build_report(full_run())
     text = to_markdown(report)
     assert "4 people, 84 videos, 336 frames, 20 of them without a face" in text
-    assert "Judge: dlib-resnet, judgement 2." in text
+    assert "Judge: dlib-resnet; made of " in text
     assert "| full: verified | 0.875 |" in text
     assert "| at least 0.5 | yes |" in text
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from skimage.data import astronaut
 
 from fantasyid.evaluation.identity import FaceTrack, Judge
-from fantasyid.evaluation.motion import face_motion
+from fantasyid.evaluation.metrics.face_motion import face_motion
 from fantasyid.face.types import DetectedFace
+from tests.unit.evaluation.seen_videos import score
 
 CENTRE = np.array([2.0, 1.0, 0.0], np.float32)
 FACE = DetectedFace(box=(32.0, 32.0, 96.0, 96.0), score=1.0)
@@ -53,21 +54,21 @@ def track(*embeddings: NDArray[np.float32] | None) -> FaceTrack:
 
 def test_similarities_are_means_of_centred_cosines() -> None:
     """Frames 0, 60 and 120 degrees away from the photo, one without a face, and one of 60 degrees, twice as far."""
-    judge = Judge(NoDetector(), PlainRecognizer(), CENTRE)
-    scores = judge.score(at(0), track(at(0), at(60), at(120), None, at(60, 2.0)))
-    assert scores.reference_similarity == pytest.approx((1 + 0.5 - 0.5 + 0.5) / 4, abs=1e-6)
-    assert scores.inter_frame_similarity == pytest.approx(0.5, abs=1e-6)
-    assert scores.distances == pytest.approx((0.0, 1.0, 3**0.5, None, 3**0.5), abs=1e-5)
-    assert scores.median_distance == pytest.approx((1.0 + 3**0.5) / 2, abs=1e-5)
-    assert scores.verification_rate == pytest.approx(2 / 5)
-    assert scores.detection_rate == pytest.approx(4 / 5)
+    judge = Judge(NoDetector(), PlainRecognizer(), CENTRE, "plain", "")
+    scores = score(judge, at(0), track(at(0), at(60), at(120), None, at(60, 2.0)))
+    assert scores["reference_similarity"] == pytest.approx((1 + 0.5 - 0.5 + 0.5) / 4, abs=1e-6)
+    assert scores["inter_frame_similarity"] == pytest.approx(0.5, abs=1e-6)
+    assert scores["distances"] == pytest.approx((0.0, 1.0, 3**0.5, None, 3**0.5), abs=1e-5)
+    assert scores["median_distance"] == pytest.approx((1.0 + 3**0.5) / 2, abs=1e-5)
+    assert scores["verification_rate"] == pytest.approx(2 / 5)
+    assert scores["detection_rate"] == pytest.approx(4 / 5)
 
 
 def test_similarity_between_frames_is_the_mean_of_neighbours() -> None:
-    judge = Judge(NoDetector(), PlainRecognizer(), CENTRE)
-    scores = judge.score(at(0), track(at(0), at(60), at(150), at(150)))
-    assert scores.inter_frame_similarity == pytest.approx((0.5 + 0 + 1) / 3, abs=1e-6)
-    assert scores.reference_similarity == pytest.approx((1 + 0.5 - 2 * 0.75**0.5) / 4, abs=1e-6)
+    judge = Judge(NoDetector(), PlainRecognizer(), CENTRE, "plain", "")
+    scores = score(judge, at(0), track(at(0), at(60), at(150), at(150)))
+    assert scores["inter_frame_similarity"] == pytest.approx((0.5 + 0 + 1) / 3, abs=1e-6)
+    assert scores["reference_similarity"] == pytest.approx((1 + 0.5 - 2 * 0.75**0.5) / 4, abs=1e-6)
 
 
 def moved(*columns: int) -> NDArray[np.uint8]:
