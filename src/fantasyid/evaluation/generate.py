@@ -1,9 +1,11 @@
 """Make the videos of the fixed evaluation, in three steps that may run on three machines.
 
-`read` needs the face libraries, `make_latents` a fast device, `make_frames` neither. Every step skips what is there
-already, so an interrupted one is run again. The commands are `fantasyid evaluate people`, `latents` and `frames`.
+`read` needs the face libraries, `make_latents` a fast device, `make_frames` neither. Every step skips what it made
+already of the same things, so an interrupted one is run again. The commands are `fantasyid evaluate people`, `latents`
+and `frames`.
 """
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +20,11 @@ from tqdm import tqdm
 from fantasyid.checkpoints.builtin import builtin_preparation, load_component
 from fantasyid.conditioning.identity import IdentityInputs, read_identity
 from fantasyid.conditioning.latents import decode_video
+from fantasyid.core.code_fingerprint import code_fingerprint
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.old_commands import tell_new_command
-from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, save_frames
+from fantasyid.core.weights_hash import weights_sha256
+from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, frames_made_of, save_frames
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 _TENSORS = ("reference_image", "face_crop", "vertices")
@@ -60,12 +65,25 @@ def load_inputs(path: Path) -> tuple[tuple[Person, ...], IdentityInputs]:
 def make_latents(
     pipeline: FantasyIDPipeline, people: tuple[Person, ...], inputs: IdentityInputs, out: Path, batch_size: int = 40
 ) -> None:
-    """Denoise every row; writes one `MODE.npz` of float16 latents and file names per mode into `out`."""
+    """Denoise every row; writes one `MODE.npz` of float16 latents and file names per mode into `out`.
+
+    Args:
+        pipeline: The model, on its device.
+        people: Who is shown.
+        inputs: Of the people, in their order.
+        out: Folder to write.
+        batch_size: Videos at a time.
+
+    Raises:
+        InvalidRequestError: Latents are there that were made of other people or settings, or by another model.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    made_of = _made_of(pipeline, people, inputs)
     place = {person.name: index for index, person in enumerate(people)}
     for mode in MODES:
         path = out / f"{mode.name}.npz"
         if path.exists():
+            _check_same(path, made_of)
             continue
         rows, parts = list(evaluation_rows(people, (mode,))), []
         for start in range(0, len(rows), batch_size):
@@ -82,23 +100,54 @@ def make_latents(
             )
             parts.append(result.frames.half().cpu().numpy())
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, latents=np.concatenate(parts), files=np.array([str(row.file) for row in rows]))
+        np.savez(
+            partial, latents=np.concatenate(parts), files=np.array([str(row.file) for row in rows]), made_of=made_of
+        )
         partial.replace(path)
 
 
+def _made_of(pipeline: FantasyIDPipeline, people: tuple[Person, ...], inputs: IdentityInputs) -> str:
+    """Hash of the model as it is used, of its code, and of what it is told of the people."""
+    digest = hashlib.sha256(weights_sha256(pipeline.components).encode())
+    settings = {name: value for name, value in pipeline.config.items() if name.startswith(("default_", "guidance_"))}
+    settings |= {"scheduler": dict(pipeline.scheduler.config), "dtype": pipeline.transformer.dtype}
+    digest.update(f"{sorted(settings.items(), key=str)} {people} {code_fingerprint(__name__)}".encode())
+    for name in _TENSORS:
+        digest.update(getattr(inputs, name).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_same(path: Path, made_of: str) -> None:
+    with np.load(path, allow_pickle=False) as archive:
+        if "made_of" in archive and str(archive["made_of"]) == made_of:
+            return
+    raise InvalidRequestError(
+        f"{path} was made of other people or settings, or by another model or version; give another folder, or remove "
+        "it to make it again."
+    )
+
+
 def make_frames(vae: AutoencoderKLCogVideoX, out: Path, fps: float) -> None:
-    """Decode the latents in `out` to one file of frames per row, beside them."""
+    """Decode the latents in `out` to one file of frames per row, beside them, unless they were decoded before.
+
+    Args:
+        vae: Whose decoder it is.
+        out: Folder of `make_latents`.
+        fps: Frames per second.
+    """
+    decoder = f"{weights_sha256({'vae': vae})} {vae.dtype} {fps} {code_fingerprint(__name__)}".encode()
     for path in sorted(out.glob("*.npz")):
         with np.load(path, allow_pickle=False) as archive:
             rows = list(zip(archive["files"].tolist(), archive["latents"], strict=True))
         for file, latents in tqdm(rows, desc=path.stem):
-            if (out / file).exists():
+            made_of = hashlib.sha256(decoder + latents.tobytes()).hexdigest()
+            if frames_made_of(out / file) == made_of:
                 continue
             video = torch.from_numpy(latents)[None].to(vae.dtype)
             with torch.no_grad():
                 decoded = decode_video(vae, rearrange(video, "b t c h w -> b c t h w"))[0]
             frames = ((decoded.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-            save_frames(out / file, rearrange(frames, "c t h w -> t h w c").numpy(), fps)
+            save_frames(out / file, rearrange(frames, "c t h w -> t h w c").numpy(), fps, made_of)
 
 
 if __name__ == "__main__":

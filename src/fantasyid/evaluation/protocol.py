@@ -176,17 +176,27 @@ def evaluation_rows(people: tuple[Person, ...], modes: tuple[IdentityMode, ...] 
                 )
 
 
-def save_frames(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
+def save_frames(path: Path, frames: NDArray[np.uint8], fps: float, made_of: str = "") -> None:
     """Write the frames of one video, complete or not at all.
 
     Args:
         path: Ends in `.npz`; its folder is made.
         frames: RGB (T,H,W,3).
         fps: Frames per second.
+        made_of: Hash of what they were made of, for `frames_made_of`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_together([path], overwrite=True) as (made,):
-        np.savez_compressed(made, frames=frames, fps=np.float64(fps))
+        np.savez_compressed(made, frames=frames, fps=np.float64(fps), made_of=made_of)
+
+
+def frames_made_of(path: Path) -> str | None:
+    """What `save_frames` was told that the frames are made of; None if there are none, or of an earlier version."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return str(file["made_of"])
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
 
 
 def load_frames(path: Path) -> tuple[NDArray[np.uint8], float]:

@@ -1,5 +1,6 @@
 """The evaluation's prompts acted out by re-posing the held-out people's photos: ceiling of identity, unit of motion."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fantasyid.core.code_fingerprint import code_fingerprint
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.data.precompute import FRAMES
@@ -14,7 +16,7 @@ from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.programs import PROGRAMS
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
-from fantasyid.evaluation.protocol import REPOSED, EvaluationRow, Person, evaluation_rows, save_frames
+from fantasyid.evaluation.protocol import REPOSED, EvaluationRow, Person, evaluation_rows, frames_made_of, save_frames
 from fantasyid.geometry.head_model import HeadModel
 
 _PROGRAM = {"mouth_open": "open_mouth", "mouth_closed": "closed_mouth"}
@@ -46,7 +48,7 @@ def scene_of(layers: HeadLayers, rigs: RigSet, rig: int, row: EvaluationRow) -> 
 
 
 def repose(people: Sequence[Person], rigs_file: Path, out: Path) -> None:
-    """Write the frames of all rows of `REPOSED`; what is there already is kept.
+    """Write the frames of all rows of `REPOSED`; those are kept that the same code made of the same rigs.
 
     Args:
         people: From `read_people`.
@@ -56,18 +58,23 @@ def repose(people: Sequence[Person], rigs_file: Path, out: Path) -> None:
     Raises:
         InvalidRequestError: A person's photo is not in the rigs.
     """
-    layers = HeadLayers.build(HeadModel.load())
+    head = HeadModel.load()
+    layers = HeadLayers.build(head)
     rigs = RigSet.load(rigs_file, layers)
     with np.load(rigs_file, allow_pickle=False) as archive:
         place = {photo: index for index, photo in enumerate(archive["ids"].tolist())}
+    digest = hashlib.sha256(rigs_file.read_bytes() + head.coefficients_hash.encode())
+    digest.update(code_fingerprint(__name__).encode())
     for row in tqdm(list(evaluation_rows(tuple(people), (REPOSED,)))):
         photo = Path(row.person.photo).stem
         if photo not in place:
             raise InvalidRequestError(f"The photo {photo} is not in {rigs_file}; leave its person out or prepare it.")
-        if not (out / row.file).exists():
+        made_of = hashlib.sha256(f"{digest.hexdigest()} {row}".encode()).hexdigest()
+        if frames_made_of(out / row.file) != made_of:
             with torch.no_grad():
                 frames = render(layers, rigs, scene_of(layers, rigs, place[photo], row), supersample=1).frames[0]
-            save_frames(out / row.file, (frames * 255).round().byte().permute(0, 2, 3, 1).numpy(), fps=8)
+            pixels = (frames * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            save_frames(out / row.file, pixels, fps=8, made_of=made_of)
 
 
 if __name__ == "__main__":

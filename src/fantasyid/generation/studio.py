@@ -1,6 +1,5 @@
 """A model made ready for any number of videos; `generate` is the short way to the videos of one request."""
 
-import hashlib
 import secrets
 import time
 import warnings
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fantasyid.core.choices import OutputFormat
 from fantasyid.core.errors import FantasyIDWarning
+from fantasyid.core.weights_hash import weights_sha256
 from fantasyid.generation.machine import check_gpus, choose_device, device_name
 from fantasyid.generation.output import save_generation
 from fantasyid.generation.output_paths import GenerationPaths
@@ -115,13 +115,7 @@ class Studio:
     @cached_property
     def weights_sha256(self) -> str:
         """Hash of all networks' weights as they are used."""
-        digest = hashlib.sha256()
-        for name, component in sorted(self.pipeline.components.items()):
-            if isinstance(component, torch.nn.Module):
-                for key, tensor in sorted(component.state_dict().items()):
-                    digest.update(f"{name}.{key}".encode())
-                    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_sha256(self.pipeline.components)
 
     def complete(self, request: GenerationRequest) -> GenerationRequest:
         """Fill in what a request leaves open, with this model's own values.

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 
 from fantasyid.conditioning.latents import decode_video
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.evaluation import generate
 from fantasyid.evaluation.protocol import FULL, MODES, NO_IDENTITY, Person, evaluation_rows, load_frames
 from tests.tiny_pipeline import tiny_person, tiny_pipeline, tiny_pipeline_transformer
@@ -72,3 +73,35 @@ def test_frames_are_the_decoded_latents_and_made_once(made: Path) -> None:
     before = (made / row.file).stat().st_mtime_ns
     generate.make_frames(vae, made, fps=8)
     assert (made / row.file).stat().st_mtime_ns == before
+
+
+def test_frames_of_other_latents_or_another_decoder_are_made_anew(made: Path, tmp_path: Path) -> None:
+    row = next(evaluation_rows(PEOPLE, (FULL,)))
+    with np.load(made / "full.npz") as archive:
+        latents, files = archive["latents"][:1], archive["files"][:1]
+    vae, seen = tiny_pipeline().vae, []
+    for change in ("nothing", "latents", "decoder"):
+        if change == "decoder":
+            torch.nn.init.constant_(vae.decoder.conv_out.conv.bias, 0.5)
+        np.savez(tmp_path / "full.npz", latents=-latents if change != "nothing" else latents, files=files)
+        generate.make_frames(vae, tmp_path, fps=8)
+        seen.append(load_frames(tmp_path / row.file)[0])
+    assert not np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("change", ["people", "guidance", "weights"])
+def test_latents_of_something_else_are_refused(made: Path, change: str) -> None:
+    pipeline = tiny_pipeline(transformer=tiny_pipeline_transformer(max_text_seq_length=24))
+    people = tiny_person(people=2)
+    before = {path: path.read_bytes() for path in made.glob("*.npz")}
+    generate.make_latents(pipeline, PEOPLE, people, made)
+    if change == "people":
+        people = tiny_person(seed=50, people=2)
+    elif change == "guidance":
+        pipeline.register_to_config(default_guidance_scale=1.5)
+    else:
+        torch.nn.init.constant_(pipeline.transformer.proj_out.bias, 0.5)
+    with pytest.raises(InvalidRequestError, match=r"full\.npz was made of other people or settings"):
+        generate.make_latents(pipeline, PEOPLE, people, made)
+    assert {path: path.read_bytes() for path in made.glob("*.npz")} == before
