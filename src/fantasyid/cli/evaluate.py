@@ -72,8 +72,9 @@ def identity(
 
     with progress.stage("Looking for the person in every frame"):
         judge = Judge.builtin() if recognizer is Recognizer.dlib else Judge.arcface(arcface_folder or ARCFACE_FOLDER)
-        person = Reference.read(reference, judge, face)
-        seen = SeenVideo.open(video, Instruments.load(judge))
+        instruments = Instruments.load(judge)
+        person = Reference.read(reference, instruments, face)
+        seen = SeenVideo.open(video, instruments)
         values = {key: value_of_one(metric_of(key), seen, person) for key in IDENTITY_METRICS}
     limit, missed = judge.recognizer.same_person_distance, sum(found is None for found in seen.faces)
     if as_json:

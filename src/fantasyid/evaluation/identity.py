@@ -80,15 +80,17 @@ class Judge:
         judge = InsightFaceDetector(detector), ArcFaceRecognizer(recognizer), np.zeros(1, np.float32)
         return cls(*judge, name, _hash(detector, recognizer))
 
-    def embed_reference(self, photo: NDArray[np.uint8], face_index: int | None = None) -> NDArray[np.float32]:
-        """Embed a face of a photo, whichever way up the photo lies.
+    def find_reference(
+        self, photo: NDArray[np.uint8], face_index: int | None = None
+    ) -> tuple[NDArray[np.uint8], DetectedFace]:
+        """Find a face in a photo, whichever way up the photo lies.
 
         Args:
             photo: RGB (H,W,3).
             face_index: Which face, counted from 0 by falling size; None takes the largest.
 
         Returns:
-            (D,) embedding.
+            The photo, turned upside down if the face is so, and the face in it.
 
         Raises:
             NoFaceError: There is no face in it.
@@ -101,8 +103,12 @@ class Judge:
         for other in self.detector.detect(turned):
             upright = abs(other.tilt_deg) < 90 and abs(face.tilt_deg) < 90
             if upright and other.score > face.score and _is_turned_place(face, other, photo.shape):
-                return self.recognizer.embed(turned, other)
-        return self.recognizer.embed(photo, face)
+                return turned, other
+        return photo, face
+
+    def embed_reference(self, photo: NDArray[np.uint8], face_index: int | None = None) -> NDArray[np.float32]:
+        """Embed a face of a photo, (D,); see `find_reference`."""
+        return self.recognizer.embed(*self.find_reference(photo, face_index))
 
     def track(self, frames: Iterable[NDArray[np.uint8]]) -> FaceTrack:
         """Find and embed the largest face of every frame.

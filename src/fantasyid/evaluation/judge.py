@@ -79,7 +79,7 @@ def judge_rows(
 ) -> list[VideoJudgement]:
     """Judge some rows in this process, but for what was judged before; arguments as in `judge_folder`."""
     instruments = Instruments.load(Judge.builtin(), model)
-    references = {person.name: Reference.read(photos / person.photo, instruments.judge) for person in people}
+    references = {person.name: Reference.read(photos / person.photo, instruments) for person in people}
     others = shuffled_reference(people)
     judgements = []
     for index, row in enumerate(rows):
@@ -104,7 +104,7 @@ def _judge(
 ) -> VideoJudgement:
     """Measure one row's video against the person's photo and against somebody else's."""
     images, fps = load_frames(path)
-    video = SeenVideo(lambda: images, fps, instruments, hashlib.sha256(path.read_bytes()).hexdigest())
+    video = SeenVideo(lambda: images, fps, instruments, hashlib.sha256(path.read_bytes()).hexdigest(), row.asks)
     own, shuffled = references[row.person.name], references[other]
     return VideoJudgement(
         recognizer=instruments.judge.name,

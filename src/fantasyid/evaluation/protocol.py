@@ -7,6 +7,7 @@ neither a video encoder nor a face library.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +21,11 @@ from fantasyid.data.captions import subject
 SEED = 20_261_122
 """The k-th person's videos all start from seed `SEED + k`, so prompts and modes differ in nothing else."""
 
+Aspect = Literal["pose", "expression", "light"]
+"""What a prompt may ask for, whatever the photo shows."""
+_POSE: frozenset[Aspect] = frozenset({"pose"})
+_EXPRESSION: frozenset[Aspect] = frozenset({"expression"})
+
 
 @dataclass(frozen=True)
 class EvaluationPrompt:
@@ -28,6 +34,8 @@ class EvaluationPrompt:
     key: str
     text: str
     """With `{person}` to fill in."""
+    asks: frozenset[Aspect]
+    """What of the photo it overrules."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,18 @@ class IdentityMode:
 
 
 IDENTITY_PROMPTS = (
-    EvaluationPrompt("turn_left", "{person} turns the head to the left, in front of a plain grey background."),
-    EvaluationPrompt("smile", "{person} smiles, in front of a plain blue background."),
-    EvaluationPrompt("mouth_open", "{person} opens the mouth, in front of a plain green background."),
-    EvaluationPrompt("talk", "{person} talks, in front of a plain white background."),
-    EvaluationPrompt("nod", "{person} nods, in front of a plain brown background."),
+    EvaluationPrompt("turn_left", "{person} turns the head to the left, in front of a plain grey background.", _POSE),
+    EvaluationPrompt("smile", "{person} smiles, in front of a plain blue background.", _EXPRESSION),
+    EvaluationPrompt("mouth_open", "{person} opens the mouth, in front of a plain green background.", _EXPRESSION),
+    EvaluationPrompt("talk", "{person} talks, in front of a plain white background.", _EXPRESSION),
+    EvaluationPrompt("nod", "{person} nods, in front of a plain brown background.", _POSE),
 )
 OPPOSITE_PROMPTS = (
-    EvaluationPrompt("turn_right", "{person} turns the head to the right, in front of a plain grey background."),
-    EvaluationPrompt("serious", "{person} keeps a serious face, in front of a plain blue background."),
-    EvaluationPrompt("mouth_closed", "{person} keeps the mouth closed, in front of a plain green background."),
+    EvaluationPrompt("turn_right", "{person} turns the head to the right, in front of a plain grey background.", _POSE),
+    EvaluationPrompt("serious", "{person} keeps a serious face, in front of a plain blue background.", _EXPRESSION),
+    EvaluationPrompt(
+        "mouth_closed", "{person} keeps the mouth closed, in front of a plain green background.", _EXPRESSION
+    ),
 )
 ACTION_PAIRS = (
     ActionPair("yaw_deg", higher="turn_right", lower="turn_left"),
@@ -99,6 +109,7 @@ class EvaluationRow:
     use_identity_tokens: bool
     prompt_key: str
     prompt: str
+    asks: frozenset[Aspect]
     seed: int
 
     @property
@@ -172,6 +183,7 @@ def evaluation_rows(people: tuple[Person, ...], modes: tuple[IdentityMode, ...] 
                     use_identity_tokens=mode.use_identity_tokens,
                     prompt_key=prompt.key,
                     prompt=prompt.text.format(person=person.caption),
+                    asks=prompt.asks,
                     seed=SEED + index,
                 )
 

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from fantasyid.evaluation.kept import KeptMeasurement, Sha256
 from fantasyid.evaluation.metrics.face_found import FaceFound
-from fantasyid.evaluation.metrics.face_motion import FaceMotion
 from fantasyid.evaluation.metrics.interface import Measured, Metric
-from fantasyid.evaluation.metrics.registry import all_metrics
+from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
 from fantasyid.evaluation.metrics.verified import Verified
 from fantasyid.evaluation.protocol import (
     ACTION_PAIRS,
@@ -191,7 +190,9 @@ def _of_identity_videos(metric: Metric[Any], people: _People, shuffled: bool = F
 
 def _motion_ratio(people: _People) -> Callable[[Draw], float | None]:
     full, reposed = (
-        _of_identity_videos(FaceMotion(), [[video for video in videos if video.mode == mode] for videos in people])
+        _of_identity_videos(
+            metric_of("face_motion"), [[video for video in videos if video.mode == mode] for videos in people]
+        )
         for mode in (FULL.name, REPOSED.name)
     )
 

@@ -6,6 +6,7 @@ _ALONE = "tests/unit/evaluation/test_generate.py::"
 _MEANS = "tests/unit/evaluation/test_scores.py::test_similarities_are_means_of_centred_cosines"
 _MOTION = "tests/unit/evaluation/test_scores.py::test_motion_is_the_mean_over_pairs_of_frames"
 _KEPT = "tests/unit/evaluation/test_kept.py::test_what_is_made_of_something_else_is_measured_anew"
+_METRICS = "tests/unit/evaluation/test_metrics.py::"
 _NEIGHBOURS = "tests/unit/evaluation/test_scores.py::test_similarity_between_frames_is_the_mean_of_neighbours"
 _PEOPLE = "tests/unit/evaluation/test_protocol.py::test_people_of_the_split_with_their_largest_face"
 _JUDGE, _FLOW, _IN_FRAMES = (
@@ -79,9 +80,51 @@ EVALUATION = (
     Mutation(
         "what is kept names the judge",
         "evaluation/seen.py",
-        "judge.fingerprint.encode() + manifest",
-        "manifest",
+        "judge.fingerprint + HeadModel",
+        "HeadModel",
         _KEPT,
+    ),
+    Mutation(
+        "the Frechet distance has a common part",
+        "evaluation/metrics/face_frechet_distance.py",
+        " - 2 * common",
+        " - common",
+        _METRICS + "test_frechet_distance_equals_the_one_with_a_root_of_matrices",
+    ),
+    Mutation(
+        "copy-paste compares within prompts",
+        "evaluation/metrics/copy_paste.py",
+        "apart = values - means[group]",
+        "apart = values - values.mean(axis=0)",
+        _METRICS + "test_copy_paste_equals_a_regression",
+    ),
+    Mutation(
+        "copy-paste counts where the prompt asks otherwise",
+        "evaluation/metrics/copy_paste.py",
+        "if self.aspect not in video.asks or ",
+        "if ",
+        _METRICS + "test_what_a_prompt_does_not_ask_for_is_no_copy",
+    ),
+    Mutation(
+        "jitter and flicker do not reach over frames without a face",
+        "evaluation/seen.py",
+        "at[2:] - at[:-2] == 2",
+        "at[2:] - at[:-2] >= 2",
+        _METRICS + "test_jitter_equals_its_definition",
+    ),
+    Mutation(
+        "the camera's motion is taken out",
+        "evaluation/metrics/face_motion.py",
+        "flow = flow - camera",
+        "flow = flow + 0 * camera",
+        "tests/unit/evaluation/test_motion.py::test_a_camera_that_turns_and_zooms_is_taken_out",
+    ),
+    Mutation(
+        "structure spread is about the mean head",
+        "evaluation/metrics/structure_spread.py",
+        "heads - heads.mean(axis=0)",
+        "heads - heads[0]",
+        _METRICS + "test_structure_spread_equals_its_definition",
     ),
     Mutation(
         "the hash of code follows imports",

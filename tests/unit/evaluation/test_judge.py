@@ -17,6 +17,7 @@ from fantasyid.evaluation.judge import judge_folder
 from fantasyid.evaluation.protocol import FULL, Person, evaluation_rows, save_frames
 from fantasyid.evaluation.report import EvaluationReport, VideoJudgement
 from fantasyid.models.face_reader import FaceReaderModel
+from tests.tiny import tiny_face_vision
 
 FACE = cv2.resize(astronaut()[20:220, 130:330], (128, 128), interpolation=cv2.INTER_AREA)
 NOISE = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
@@ -33,16 +34,17 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frame = FACE if row.person.name == "p1" else NOISE
         save_frames(tmp_path / "frames" / row.file, np.stack([frame, frame]), 8.0)
     torch.manual_seed(0)
-    network = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
-    save_packed(
-        network.state_dict(),
-        tmp_path / "model",
-        "face_reader_model",
-        "float16",
-        model_class="FaceReaderModel",
-        config=network.config,
-        exact={"mean_landmarks"},
-    )
+    reader = FaceReaderModel(channels=(8, 8, 8, 8), landmark_width=8, head_channels=8, head_width=8)
+    for name, network in (("face_reader_model", reader), ("face_vision", tiny_face_vision(image_size=96))):
+        save_packed(
+            network.state_dict(),
+            tmp_path / "model",
+            name,
+            "float16",
+            model_class=type(network).__name__,
+            config=network.config,
+            exact={"mean_landmarks"},
+        )
     judge(tmp_path)
     return tmp_path
 

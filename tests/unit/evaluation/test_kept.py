@@ -15,8 +15,9 @@ from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.kept import KeptMeasurement, measure_all
 from fantasyid.evaluation.metrics.face_found import FaceFound
 from fantasyid.evaluation.metrics.interface import Definition, MeanOfVideos
+from fantasyid.evaluation.protocol import Aspect
 from fantasyid.evaluation.seen import Instruments, Reference, SeenVideo
-from tests.tiny import tiny_face_reader_model
+from tests.tiny import tiny_face_reader_model, tiny_face_vision
 from tests.unit.evaluation.seen_videos import BLACK
 
 PHOTO = astronaut()[0:256, 100:356]
@@ -41,9 +42,10 @@ def judge() -> Judge:
 
 
 def reader(folder: Path, seed: int) -> Path:
-    network = tiny_face_reader_model()
-    network.to_pose.weight.data.fill_(seed)
-    save_packed(network.state_dict(), folder, "face_reader_model", model_class="FaceReaderModel", config=network.config)
+    reader, vision = tiny_face_reader_model(), tiny_face_vision()
+    reader.to_pose.weight.data.fill_(seed)
+    for name, network in (("face_reader_model", reader), ("face_vision", vision)):
+        save_packed(network.state_dict(), folder, name, model_class=type(network).__name__, config=network.config)
     return folder
 
 
@@ -55,11 +57,13 @@ class World:
     judge: Judge
     model: Path
     video: str = "video"
+    asks: frozenset[Aspect] = frozenset()
 
     def measure(self, metric: Counting, kept: dict[str, KeptMeasurement]) -> dict[str, KeptMeasurement]:
         """Measure in a new process, as it were."""
-        video = SeenVideo(lambda: [BLACK], 8, Instruments.load(self.judge, self.model), self.video)
-        return measure_all([metric], video, Reference.read(self.folder / "photo.png", self.judge), kept)
+        instruments = Instruments.load(self.judge, self.model)
+        video = SeenVideo(lambda: [BLACK], 8, instruments, self.video, self.asks)
+        return measure_all([metric], video, Reference.read(self.folder / "photo.png", instruments), kept)
 
 
 @pytest.fixture
@@ -84,6 +88,10 @@ def other_video(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.video = "another"
 
 
+def other_prompt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.asks = frozenset({"pose"})
+
+
 def other_reader(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.model = reader(world.folder / "other", 1)
 
@@ -97,7 +105,7 @@ def other_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "code_fingerprint", lambda module: code_fingerprint("fantasyid.core.bounds"))
 
 
-@pytest.mark.parametrize("change", [other_photo, other_video, other_reader, other_judge, other_code])
+@pytest.mark.parametrize("change", [other_photo, other_video, other_prompt, other_reader, other_judge, other_code])
 def test_what_is_made_of_something_else_is_measured_anew(
     world: World, change: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

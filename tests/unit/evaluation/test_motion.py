@@ -13,6 +13,7 @@ from fantasyid.evaluation.metrics.face_motion import face_motion
 from fantasyid.evaluation.seen import Instruments, SeenVideo
 from fantasyid.face.types import DetectedFace
 from fantasyid.models.face_reader import FaceReaderModel
+from tests.tiny import tiny_face_vision
 from tests.unit.evaluation.landmark_faces import face_landmarks
 from tests.unit.evaluation.seen_videos import person
 
@@ -39,6 +40,52 @@ def test_motion_does_not_depend_on_the_frame_size() -> None:
     larger = np.stack([cv2.resize(frame, (384, 384), interpolation=cv2.INTER_CUBIC) for frame in slide(2)])
     face = DetectedFace(box=(96.0, 96.0, 288.0, 288.0), score=1.0)
     assert face_motion(larger, (face,) * 3) == pytest.approx(2 / 64, rel=0.1)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_the_cameras_motion_can_be_taken_out(step: int) -> None:
+    """All moves together, and then the face alone."""
+    face = DetectedFace(box=(52.0, 52.0, 76.0, 76.0), score=1.0)
+    wide = [PICTURE[16:144, start : start + 128] for start in (8, 8 + step, 8 + 2 * step)]
+    unmoved = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    unmoved = cv2.resize(unmoved, (128, 128), interpolation=cv2.INTER_CUBIC)
+    alone = []
+    for frame in wide:
+        alone.append(unmoved.copy())
+        alone[-1][40:88, 40:88] = frame[40:88, 40:88]
+    assert face_motion(wide, (face,) * 3) == pytest.approx(step / 24, rel=0.1)
+    assert face_motion(wide, (face,) * 3, without_camera=True) == pytest.approx(0, abs=0.1 * step / 24)
+    moved = face_motion(alone, (face,) * 3)
+    assert moved is not None
+    assert moved > 0.5 * step / 24
+    assert face_motion(alone, (face,) * 3, without_camera=True) == pytest.approx(moved, rel=0.1)
+
+
+def test_a_camera_that_turns_and_zooms_is_taken_out() -> None:
+    picture = cv2.resize(PICTURE, (128, 128))
+    turn = cv2.getRotationMatrix2D((40, 90), 2, 1.03)
+    frames = [picture, cv2.warpAffine(picture, turn, (128, 128), borderMode=cv2.BORDER_REFLECT)]
+    face = DetectedFace(box=(52.0, 30.0, 84.0, 62.0), score=1.0)
+    with_camera, without = (face_motion(frames, (face,) * 2, without_camera=without) for without in (False, True))
+    assert with_camera is not None
+    assert without is not None
+    assert without < with_camera / 5
+
+
+def test_where_nothing_is_seen_around_the_face_the_camera_is_not_known() -> None:
+    face = DetectedFace(box=(16.0, 16.0, 112.0, 112.0), score=1.0)
+    assert face_motion(slide(2), (face,) * 3, without_camera=True) is None
+
+
+def test_motion_equals_a_computation_of_its_own() -> None:
+    frames = slide(3)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    total = []
+    for first, second in ((grey[0], grey[1]), (grey[1], grey[2])):
+        flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0).astype(np.float64)
+        lengths = [float(np.hypot(*flow[y, x])) for y in range(32, 96) for x in range(32, 96)]
+        total.append(sum(lengths) / len(lengths) / 64)
+    assert face_motion(frames, (FACE,) * 3) == pytest.approx(sum(total) / 2, abs=1e-5)
 
 
 def test_only_the_face_counts() -> None:
@@ -104,7 +151,8 @@ def test_measures_from_frames() -> None:
     judge = Judge.builtin()
 
     def measure(*faces: DetectedFace | None) -> list[float | None]:
-        video = SeenVideo(lambda: slide(1), 8, Instruments(judge, network, ""), "")
+        instruments = Instruments(judge, network, tiny_face_vision(), "")
+        video = SeenVideo(lambda: slide(1), 8, instruments, "")
         video.track = FaceTrack(faces, (None,) * len(faces))
         return [metric.measure(video, person(np.ones(128, np.float32))) for metric in METRICS]
 

@@ -8,8 +8,8 @@ from fantasyid.evaluation.seen import Reference, SeenVideo
 
 Better = Literal["higher", "lower", "neither"]
 Numbers = tuple[float | None, ...]
-Measurement = float | Numbers | tuple[Numbers, ...] | None
-"""What can be kept of a video."""
+Measurement = float | str | Numbers | tuple[Numbers, ...] | None
+"""What can be kept of a video; text where there are many numbers."""
 ValueT = TypeVar("ValueT", bound=Measurement, covariant=True)
 TakenT = TypeVar("TakenT", bound=Measurement)
 
