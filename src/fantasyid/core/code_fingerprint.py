@@ -10,6 +10,7 @@ _PACKAGE = __name__.partition(".")[0]
 _FOLDER = Path(__file__).parents[1]
 
 
+@cache
 def code_fingerprint(module: str) -> str:
     """Hash what a module's results can depend on: its code, all of ours that it imports, and other packages' versions.
 

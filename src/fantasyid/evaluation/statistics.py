@@ -63,3 +63,26 @@ def report_line(
     value = statistic(np.arange(num_people))
     direction = direction if bar is not None else None
     return ReportLine(name=name, value=value, low=low, high=high, bar=bar, direction=direction)
+
+
+def swap_test(difference: Callable[[NDArray[np.bool_]], float | None], num_people: int) -> float | None:
+    """How probable a difference of two systems is where there is none: a permutation test over people.
+
+    If the systems are alike, each person's videos may change places between them. The answer is the share of random
+    exchanges, the given one among them, that differ at least as much; the draws are the same at every call.
+
+    Args:
+        difference: Of the systems, with the videos of the people where (P,) is True exchanged.
+        num_people: P.
+
+    Returns:
+        p, two-sided, at least 1 / 1,001; None where nothing can be measured.
+    """
+    seen = difference(np.zeros(num_people, np.bool_))
+    if seen is None:
+        return None
+    draws = np.random.default_rng(1).random((RESAMPLES, num_people)) < 0.5
+    others = [difference(draw) for draw in draws]
+    # What rounding makes of an equal difference is equal.
+    as_large = [other is not None and abs(other) >= abs(seen) * (1 - 1e-9) for other in others]
+    return (1 + sum(as_large)) / (1 + RESAMPLES)

@@ -13,6 +13,7 @@ out, for other tasks.
 
 import base64
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ def _as_text(rows: NDArray[np.float32]) -> str:
     return f"{len(rows)} {base64.b64encode(rows.astype('<f4').tobytes()).decode()}"
 
 
+@lru_cache(maxsize=4096)
 def _as_rows(text: str) -> NDArray[np.float64]:
     count, _, numbers = text.partition(" ")
     return np.frombuffer(base64.b64decode(numbers), "<f4").reshape(int(count), -1).astype(np.float64)

@@ -1,0 +1,137 @@
+"""`fantasyid evaluate run | table`: several systems on the same people, prompts and seeds, and the paper's tables."""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fantasyid.core.errors import InvalidRequestError
+
+# The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
+if TYPE_CHECKING:
+    from fantasyid.evaluation.run_config import RunRow, System
+    from fantasyid.generation.request import GenerationRequest
+
+_OF_THE_ROW = ("prompt", "seed", "num_videos")
+
+Config = Annotated[Path, typer.Argument(help="YAML file; see docs/evaluation.md.")]
+Out = Annotated[Path, typer.Option(help="Folder of the videos, of what was measured of each, and of the tables.")]
+
+
+def run(
+    config: Config,
+    out: Out,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with models of its own.")] = 1,
+) -> None:
+    """Make and judge the videos that CONFIG describes, then write the tables.
+
+    What is there of the same model, photo, prompt, code and judge is not made again: an interrupted run is started
+    again. A video that fails is told in the tables and is tried again the next time; the exit code is 1 then.
+    """
+    from fantasyid.evaluation.run import run as run_all
+    from fantasyid.evaluation.run_config import read_run_config, run_rows
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asked, base = read_run_config(config), config.parent
+    rows = list(run_rows(asked, base))
+    makers = {
+        system.name: partial(StudioMaker, system_request(system, rows[0]))
+        for system in asked.systems
+        if system.request is not None
+    }
+    items = run_all(asked, rows, base, out, makers, workers)
+    _write_tables(config, out)
+    if failed := sum(item.failure is not None for item in items):
+        typer.echo(f"{failed} of {len(items)} videos failed; the tables say why.", err=True)
+        raise typer.Exit(1)
+
+
+def table(config: Config, out: Out) -> None:
+    """Write the tables of a finished run again: table.md, table.tex and table.json in OUT."""
+    _write_tables(config, out)
+
+
+def _write_tables(config: Path, out: Path) -> None:
+    from fantasyid.core.output_files import write_together
+    from fantasyid.evaluation.run import read_items
+    from fantasyid.evaluation.run_config import read_run_config, run_rows
+    from fantasyid.evaluation.table_forms import to_latex, to_markdown
+    from fantasyid.evaluation.tables import build_table
+
+    asked = read_run_config(config)
+    numbers = build_table(asked, read_items(out, list(run_rows(asked, config.parent))))
+    files = [out / f"table.{form}" for form in ("md", "tex", "json")]
+    with write_together(files, overwrite=True) as (markdown, latex, plain):
+        markdown.write_text(to_markdown(numbers), encoding="utf-8")
+        latex.write_text(to_latex(numbers), encoding="utf-8")
+        plain.write_text(numbers.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    typer.echo(to_markdown(numbers))
+
+
+def system_request(system: "System", row: "RunRow") -> "GenerationRequest":
+    """What a system asks for in every row; its prompt, photo and seed are those of the given one.
+
+    Raises:
+        InvalidRequestError: A field is unknown, wrong, or the row's own.
+    """
+    from pydantic import ValidationError
+
+    from fantasyid.generation.request import GenerationRequest
+
+    fields: dict[str, Any] = dict(system.request or {})
+    person = fields.pop("person", None) or {}
+    taken = [name for name in _OF_THE_ROW if name in fields] + [f"person.{name}" for name in person if name == "photos"]
+    if taken:
+        raise InvalidRequestError(
+            f"The system {system.name} gives {taken[0]}, which is each video's own; leave it out."
+        )
+    try:
+        own = {"prompt": row.text, "seed": row.seed, "person": {**person, "photos": [row.photo]}}
+        return GenerationRequest.model_validate(fields | own)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidRequestError(
+            f"The request of the system {system.name} cannot be used ({where}: {first['msg']}); correct it."
+        ) from error
+
+
+@dataclass
+class StudioMaker:
+    """Makes the videos of this package's models.
+
+    Args:
+        request: What every video is asked for with, but for its prompt, photo and seed.
+    """
+
+    request: "GenerationRequest"
+
+    def __post_init__(self) -> None:
+        from fantasyid.generation.studio import Studio
+
+        self.studio = Studio(self.request.model)
+
+    def made_of(self, row: "RunRow") -> str:
+        """Hash of the model as it is used, of its code, of the photo and of the request."""
+        import hashlib
+
+        from fantasyid.core.code_fingerprint import code_fingerprint
+
+        asked = self.studio.complete(self._of(row)).model_dump(mode="json")
+        asked["person"].pop("photos")  # a photo counts by what it shows, not by where it lies
+        photo = hashlib.sha256(row.photo.read_bytes()).hexdigest()
+        parts = (str(asked), photo, self.studio.weights_sha256, code_fingerprint("fantasyid.generation.studio"))
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def make(self, row: "RunRow", path: Path) -> None:
+        """Write the video, its record and its contact sheet."""
+        (video,) = self.studio.videos(self._of(row))
+        video.save(path, overwrite=True)
+
+    def _of(self, row: "RunRow") -> "GenerationRequest":
+        assert self.request.person is not None, "the request is of a person"
+        person = self.request.person.model_copy(update={"photos": (row.photo,)})
+        return self.request.model_copy(update={"prompt": row.text, "seed": row.seed, "person": person})

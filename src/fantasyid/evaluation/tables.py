@@ -1,0 +1,191 @@
+"""The paper's Tables 2 and 3, and all numbers beside them, from the items of a run."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from fantasyid.evaluation.metrics.interface import Better, Measured, Metric
+from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
+from fantasyid.evaluation.run import RunItem
+from fantasyid.evaluation.run_config import RunConfig
+from fantasyid.evaluation.statistics import Draw, ReportLine, report_line, swap_test
+
+PAPER_COLUMNS = ("face_frechet_distance", "reference_similarity", "inter_frame_similarity", "face_motion_per_second")
+"""FID, RS, IFS, FM: the paper's order, with the numbers that stand for them."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Comparison(_Record):
+    """One system's number, less that of the system all are compared with."""
+
+    difference: float | None
+    low: float | None
+    """2.5 % of 1,000 bootstrap samples over people, as is 97.5 %."""
+    high: float | None
+    p: float | None
+    """By exchanging people's videos; not corrected for the number of comparisons."""
+
+
+class MetricColumn(_Record):
+    """One metric for all systems."""
+
+    key: str
+    title: str
+    better: Better
+    lines: tuple[ReportLine, ...]
+    """By system, in the run's order."""
+    comparisons: tuple[Comparison | None, ...]
+    """By system; None of the one that the others are compared with."""
+
+
+class RunTable(_Record):
+    """All numbers of a run, and what they rest on."""
+
+    recognizer: str
+    made_of: str
+    """Hash of all measurements' own hashes."""
+    compared_with: str
+    systems: tuple[str, ...]
+    ablations: tuple[str, ...]
+    """Those of the systems that Table 3 shows."""
+    num_people: int
+    num_videos: dict[str, int]
+    """That were judged, by system."""
+    failures: dict[str, str]
+    """By system and name; they are in no number."""
+    columns: tuple[MetricColumn, ...]
+
+
+_People = Sequence[Sequence[Measured[Any]]]
+_Value = Callable[[Draw], float | None]
+
+
+def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
+    """Make all numbers.
+
+    People are resampled as wholes. Where a video failed, its place is empty: the others of that person count.
+
+    Args:
+        config: Of the run.
+        items: All of `run.read_items`.
+    """
+    systems = tuple(system.name for system in config.systems)
+    people = sorted({item.person for item in items})
+    judged = [item for item in items if item.failure is None]
+    columns = []
+    for metric in all_metrics():
+        videos = {name: _by_person(metric, judged, name, people) for name in systems}
+        values = {name: _of_drawn(metric, videos[name]) for name in systems}
+        base, others = config.compared_with, set(systems) - {config.compared_with}
+        exchanged = {name: _exchanged(metric, videos[name], videos[base]) for name in others}
+        columns.append(
+            MetricColumn(
+                key=metric.definition.key,
+                title=metric.definition.title(items[0].recognizer),
+                better=metric.definition.better,
+                lines=tuple(report_line(name, values[name], len(people)) for name in systems),
+                comparisons=tuple(
+                    _compare(values[name], values[base], exchanged[name], len(people)) if name in others else None
+                    for name in systems
+                ),
+            )
+        )
+    hashes = sorted(kept.made_of for item in judged for kept in item.measured.values())
+    return RunTable(
+        recognizer=items[0].recognizer,
+        made_of=hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
+        compared_with=config.compared_with,
+        systems=systems,
+        ablations=tuple(system.name for system in config.systems if system.ablation),
+        num_people=len(people),
+        num_videos={name: sum(item.system == name for item in judged) for name in systems},
+        failures={
+            f"{item.system}, {item.person}_{item.prompt_key}_{item.seed}": item.failure
+            for item in items
+            if item.failure is not None
+        },
+        columns=tuple(columns),
+    )
+
+
+def _by_person(metric: Metric[Any], items: Sequence[RunItem], system: str, people: Sequence[str]) -> _People:
+    key = metric.definition.key
+    return [
+        [
+            Measured(item.person, item.prompt_key, item.measured[key].value)
+            for item in items
+            if item.system == system and item.person == person
+        ]
+        for person in people
+    ]
+
+
+def _of_drawn(metric: Metric[Any], people: _People) -> _Value:
+    """The metric of the people drawn; each draw is computed once, because all comparisons use the same ones."""
+    known: dict[bytes, float | None] = {}
+
+    def value(draw: Draw) -> float | None:
+        name = draw.tobytes()
+        if name not in known:
+            known[name] = metric.combine([video for index in draw for video in people[index]])
+        return known[name]
+
+    return value
+
+
+def _exchanged(metric: Metric[Any], people: _People, base: _People) -> Callable[[NDArray[np.bool_]], float | None]:
+    """The difference of two systems after some people's videos changed places."""
+
+    def difference(swapped: NDArray[np.bool_]) -> float | None:
+        rows = [(b, a) if swap else (a, b) for a, b, swap in zip(people, base, swapped, strict=True)]
+        return _less(*(metric.combine([video for row in rows for video in row[side]]) for side in (0, 1)))
+
+    return difference
+
+
+def _compare(
+    of_system: _Value, of_base: _Value, exchanged: Callable[[NDArray[np.bool_]], float | None], num_people: int
+) -> Comparison:
+    line = report_line("", lambda draw: _less(of_system(draw), of_base(draw)), num_people)
+    return Comparison(difference=line.value, low=line.low, high=line.high, p=swap_test(exchanged, num_people))
+
+
+def _less(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
+
+
+def paper_tables(table: RunTable) -> dict[str, tuple[str, ...]]:
+    """Which systems stand in which of the paper's tables.
+
+    Args:
+        table: Of a run.
+
+    Returns:
+        Table 2 compares systems; Table 3, if there are ablations, parts of the one that others are compared with.
+    """
+    others = tuple(name for name in table.systems if name not in table.ablations)
+    tables = {"Table 2": others}
+    if table.ablations:
+        tables["Table 3"] = (*table.ablations, table.compared_with)
+    return tables
+
+
+def best_of(column: MetricColumn, systems: Sequence[str]) -> float | None:
+    """The best value that systems have, None where there is no better or worse."""
+    values = [line.value for line in column.lines if line.name in systems and line.value is not None]
+    if not values or column.better == "neither":
+        return None
+    return max(values) if column.better == "higher" else min(values)
+
+
+def paper_columns(table: RunTable) -> list[MetricColumn]:
+    """The paper's four columns."""
+    keys = [metric_of(key).definition.key for key in PAPER_COLUMNS]
+    return [next(column for column in table.columns if column.key == key) for key in keys]

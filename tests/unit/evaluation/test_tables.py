@@ -1,0 +1,138 @@
+"""The tables, from measurements whose answer is known."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fantasyid.evaluation.kept import KeptMeasurement
+from fantasyid.evaluation.metrics.registry import all_metrics
+from fantasyid.evaluation.run import RunItem
+from fantasyid.evaluation.run_config import RunConfig
+from fantasyid.evaluation.statistics import swap_test
+from fantasyid.evaluation.table_forms import to_latex, to_markdown
+from fantasyid.evaluation.tables import RunTable, build_table
+
+PEOPLE = ("p1", "p2", "p3", "p4")
+CONFIG = RunConfig.model_validate(
+    {
+        "people": {"photos": "photos"},
+        "prompts": [{"key": "smile", "text": "Smiles."}],
+        "seeds": [0],
+        "systems": [
+            {"name": "ours", "request": {}},
+            {"name": "their_s", "videos": {"folder": "."}},
+            {"name": "w-o-FA", "request": {"use_identity_tokens": False}, "ablation": True},
+        ],
+        "compared_with": "ours",
+    }
+)
+RS = {"ours": (0.5, 0.6, 0.7, 0.8), "their_s": (0.4, 0.5, 0.5, 0.6), "w-o-FA": (0.5, 0.6, 0.7, 0.8)}
+
+
+def item(system: str, person: str, failure: str | None = None, **values: Any) -> RunItem:
+    empty: dict[str, Any] = {metric.definition.key: None for metric in all_metrics()}
+    empty |= {"face_frechet_distance": "1 AAAAAA==", "median_distance": (), "detection_rate": (2, 2)}
+    measured = {key: KeptMeasurement(made_of="0" * 64, value=value) for key, value in (empty | values).items()}
+    return RunItem(
+        system=system,
+        person=person,
+        prompt_key="smile",
+        seed=0,
+        recognizer="dlib-resnet",
+        made_of=None,
+        video_sha256=None,
+        failure=failure,
+        measured={} if failure else measured,
+    )
+
+
+def items() -> list[RunItem]:
+    return [
+        item(system, person, reference_similarity=RS[system][index], face_motion_per_second=0.1 * (index + 1))
+        for system in RS
+        for index, person in enumerate(PEOPLE)
+    ]
+
+
+@pytest.fixture(scope="module")
+def table() -> RunTable:
+    return build_table(CONFIG, items())
+
+
+def column(table: RunTable, key: str) -> Any:
+    return next(column for column in table.columns if column.key == key)
+
+
+def test_numbers_differences_and_tests(table: RunTable) -> None:
+    rs = column(table, "reference_similarity")
+    assert [line.value for line in rs.lines] == pytest.approx([0.65, 0.5, 0.65])
+    base, theirs, same = rs.comparisons
+    assert base is None
+    assert theirs.difference == pytest.approx(-0.15)
+    assert theirs.low == pytest.approx(-0.2)
+    assert theirs.high == pytest.approx(-0.1)
+    assert theirs.p == pytest.approx(2 / 16, abs=0.03), "of 16 exchanges two are as far apart"
+    assert (same.difference, same.p) == (0, 1)
+    assert column(table, "jitter").lines[0].value is None
+    assert column(table, "jitter").comparisons[1].p is None
+    assert table.num_videos == dict.fromkeys(RS, 4)
+
+
+def test_a_failed_video_is_in_no_number_and_is_named() -> None:
+    some = [
+        item("ours", "p4", "OutOfMemoryError: no memory.") if (one.system, one.person) == ("ours", "p4") else one
+        for one in items()
+    ]
+    table = build_table(CONFIG, some)
+    assert column(table, "reference_similarity").lines[0].value == pytest.approx(0.6)
+    assert table.num_videos["ours"] == 3
+    assert table.failures == {"ours, p4_smile_0": "OutOfMemoryError: no memory."}
+    assert "1 videos failed and are in no number:\n\n- ours, p4_smile_0: OutOfMemoryError: no memory." in to_markdown(
+        table
+    )
+
+
+def test_markdown(table: RunTable) -> None:
+    text = to_markdown(table)
+    second, third = text.split("**Table 2**")[1].split("**Table 3**")
+    assert "RS (dlib-resnet) ↑ | IFS (dlib-resnet) ↑ | FM, face widths per second ↑ |" in second
+    assert "| ours | none | **0.650** [0.550, 0.750] | none |" in second
+    assert "| their_s | none | 0.500 [" in second
+    assert "w-o-FA" not in second
+    assert "| w-o-FA | none | **0.650** [" in third.split("**All")[0]
+    assert "their_s" not in third.split("**All")[0]
+    assert "-0.150 [-0.200 to -0.100], p 0.1" in third
+
+
+def test_latex(table: RunTable) -> None:
+    text = to_latex(table)
+    assert r" & Frechet distance of faces, own features $\downarrow$ & RS (dlib-resnet) $\uparrow$ & " in text
+    assert r"ours & none & \textbf{0.650} [0.550, 0.750] & none & " in text
+    assert r"their\_s & none & 0.500" in text
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+
+
+def test_json(table: RunTable) -> None:
+    assert RunTable.model_validate_json(table.model_dump_json()) == table
+
+
+def test_without_ablations_there_is_no_third_table() -> None:
+    config = CONFIG.model_copy(update={"systems": CONFIG.systems[:2]})
+    text = to_markdown(build_table(config, [one for one in items() if one.system != "w-o-FA"]))
+    assert "Table 3" not in text
+
+
+def test_the_swap_test_is_that_of_all_exchanges() -> None:
+    differences = np.random.default_rng(4).normal(0.4, 1, 8)
+
+    def difference(swapped: np.ndarray) -> float:
+        return float(np.where(swapped, -differences, differences).mean())
+
+    everything = [abs(difference(np.array(swapped))) for swapped in product([False, True], repeat=8)]
+    exact = np.mean([other >= abs(differences.mean()) - 1e-12 for other in everything])
+    assert swap_test(difference, 8) == pytest.approx(exact, abs=0.04)
+    assert swap_test(lambda swapped: 0.0, 8) == 1
+    assert swap_test(lambda swapped: None, 8) is None
+    assert swap_test(lambda swapped: float(np.where(swapped, -1, 1).sum()), 30) == pytest.approx(1 / 1001)
