@@ -19,8 +19,8 @@ EXTRAS = {
     extra: [Requirement(text) for text in texts if not text.startswith("fantasyid")]
     for extra, texts in PROJECT["project"]["optional-dependencies"].items()
 }
-_IN_DEV = ("dev", "eval", "examples", "face", "study", "ui")
-INSTALLED = [*DEPENDENCIES, *(requirement for extra in _IN_DEV for requirement in EXTRAS[extra])]
+TESTED_EXTRAS = ("data", "dev", "eval", "examples", "face", "study", "ui")
+INSTALLED = [*DEPENDENCIES, *(requirement for extra in TESTED_EXTRAS for requirement in EXTRAS[extra])]
 
 
 def lower_bound(requirement: Requirement) -> str:

@@ -22,3 +22,5 @@ FaceBackend = Literal["builtin", "insightface", "deca"]
 """What reads a photo: the keys of `face.registry.READERS`."""
 OutputFormat = Literal["mp4", "webm", "gif", "png"]
 """Forms a video can be written in; png is a folder of pictures."""
+SourceFormat = Literal["folder", "consisid", "celebvhq", "openvid", "opens2v"]
+"""Layouts of folders of videos: plain, or as these sets were published; see `data.sources`."""

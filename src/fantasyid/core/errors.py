@@ -74,6 +74,10 @@ class CorruptWeightsError(FantasyIDError):
     """A weights file does not match its manifest, or its keys do not match the model."""
 
 
+class CorruptDatasetError(FantasyIDError):
+    """A file of a dataset is missing, damaged, or was made by another version."""
+
+
 class TopologyMismatchError(FantasyIDError):
     """Vertices or coefficients of one head model were given to what was made for another."""
 

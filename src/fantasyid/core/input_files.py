@@ -1,5 +1,6 @@
 """Paths that a user gives for reading, checked before slow imports."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -30,3 +31,13 @@ def no_such_file(path: Path, what: str) -> str:
     if _ADDRESS.match(str(path)):
         return f"{path} is an address, not a file; download the {what} and give the file's path."
     return f"There is no file {path}; check the path of the {what}."
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal, whatever its size.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
