@@ -1,32 +1,110 @@
-"""`fantasyid data`: from portraits to what the stages of `fantasyid train` read."""
+"""`fantasyid data`: from videos, or from portraits, to what `fantasyid train` reads."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fantasyid.cli.train import DeviceOption, chosen_device
+from fantasyid.core.choices import SourceFormat
 from fantasyid.core.clip_format import MINI_CLIPS
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
+
+if TYPE_CHECKING:
+    from fantasyid.data.engines.job import Engine
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 
 _LARGEST_SEED = 2**32 - 1
 
 
-Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data prepare`.")]
+Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data rigs`.")]
 Seed = Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of everything that is drawn.")]
 
+_VIDEOS, _PORTRAITS = "Clips of real videos", "Clips of re-posed portraits, in this order"
+
 data_app = typer.Typer(
-    help="Make what the built-in model is trained on: prepare, render, views, encode. See docs/training.md.",
+    help="Make what is trained on: from videos with prepare, from portraits with rigs, render, views, encode. "
+    "See docs/training.md.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=_VIDEOS)
 def prepare(
+    videos: Annotated[Path | None, typer.Argument(help="Folder of videos.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the dataset; one that was begun goes on.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Preset of how to measure and what to keep; without, that of configs/data/paper.yaml."),
+    ] = None,
+    layout: Annotated[
+        SourceFormat, typer.Option("--format", help="How the folder is laid out: plainly, or as a set was published.")
+    ] = "folder",
+    licence: Annotated[
+        str | None, typer.Option(help="Terms of the videos of a plain folder.", show_default=False)
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="File .jsonl or .csv with path and caption; else NAME.txt beside NAME.mp4."),
+    ] = None,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="What runs the work.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")] = 1,
+    portraits: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    split: Annotated[str | None, typer.Option(hidden=True)] = None,
+    leave_out: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    only: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    limit: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Cut videos into clips of one person, measure each, and keep the good ones with views from several sides.
+
+    Takes about 20 s of one core a clip. A run that was killed goes on and ends with the same files; with other rules
+    of the preset's `keep` it decides anew without looking at a video. DATASET/report.html shows what came of it.
+    Needs pip install 'fantasyid\\[data]', and for Ray 'fantasyid\\[data,ray]'.
+
+    [bold]Examples[/bold]
+
+      fantasyid data prepare VIDEOS --licence CC-BY-4.0 --out DATASET --workers 8
+
+      fantasyid data prepare OPENVID --format openvid --out DATASET --engine ray --workers 64
+    """
+    # What `rigs` was called with when it had this name.
+    if any(old is not None for old in (portraits, split, leave_out, only, limit)):
+        raise InvalidRequestError("`data prepare --portraits` is called `fantasyid data rigs --portraits` now.")
+    if videos is None or out is None:
+        raise InvalidRequestError("Give the folder of videos, and with --out that of the dataset.")
+
+    from fantasyid.cli.instruments import instruments
+    from fantasyid.cli.progress import ConsoleProgress
+    from fantasyid.core.yaml_files import read_preset
+    from fantasyid.data.clips.config import PrepareConfig
+    from fantasyid.data.clips.prepare import prepare
+    from fantasyid.data.sources.formats import list_sources
+
+    preset = PrepareConfig() if config is None else read_preset(config, PrepareConfig, "configs/data")
+    listing = list_sources(videos, layout, licence, captions)
+    units = -(-len(listing.sources) // preset.measure.unit_size)
+    with ConsoleProgress().steps(f"Measuring {len(listing.sources)} videos", units) as done:
+        manifest = prepare(
+            listing, layout, videos, out, preset, instruments(preset.measure), _engine(engine, workers), done
+        )
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in manifest.dropped.items())
+    typer.echo(f"{manifest.kept} of {manifest.candidates} clips are kept in {out}; dropped: {reasons or 'none'}.")
+
+
+def _engine(name: Literal["local", "ray"], workers: int) -> "Engine":
+    from fantasyid.data.engines.local import LocalEngine
+    from fantasyid.data.engines.ray import RayEngine
+
+    return RayEngine(workers) if name == "ray" else LocalEngine(workers)
+
+
+@data_app.command(rich_help_panel=_PORTRAITS)
+def rigs(
     portraits: Annotated[Path, typer.Option(help="Folder with manifest.csv, landmarks.npz and the photos.")],
     out: Annotated[Path, typer.Option(help="File of rigs to write, FILE.npz.")],
     split: Annotated[Literal["train", "val"], typer.Option(help="Rows of the manifest to take.")] = "train",
@@ -40,7 +118,7 @@ def prepare(
 
     [bold]Example[/bold]
 
-      fantasyid data prepare --portraits PORTRAITS --leave-out configs/eval/shape-people.txt --out rigs.npz
+      fantasyid data rigs --portraits PORTRAITS --leave-out configs/eval/shape-people.txt --out rigs.npz
     """
     for name, what in (("manifest.csv", "manifest"), ("landmarks.npz", "landmarks")):
         check_input_file(portraits / name, what)
@@ -57,7 +135,7 @@ def prepare(
     typer.echo(f"Written to {out}; photos left out: {reasons or 'none'}.")
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=_PORTRAITS)
 def render(
     rigs: Rigs,
     pool: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -83,7 +161,7 @@ def render(
     render_pool(rigs, pool, clips, chosen_device(device), seed, frames)
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=_PORTRAITS)
 def encode(
     pool: Annotated[Path, typer.Option(help="Folder of `fantasyid data render`.")],
     vae: Annotated[Path, typer.Option(help="Result of the stage vae.")],
@@ -110,7 +188,7 @@ def encode(
     encode_pool(pool, network, load_network(vision, FaceVisionModel, None, remedy), chosen_device(device))
 
 
-@data_app.command()
+@data_app.command(rich_help_panel=_PORTRAITS)
 def views(
     rigs: Rigs,
     out: Annotated[Path, typer.Option(help="Folder to write, about 0.3 MB a person.")],

@@ -90,7 +90,7 @@ def frames(out: Frames, model: Model = None) -> None:
 
 
 def reposed(
-    rigs: Annotated[Path, typer.Option(help="File of `fantasyid data prepare --split val`.")],
+    rigs: Annotated[Path, typer.Option(help="File of `fantasyid data rigs --split val`.")],
     portraits: Portraits,
     out: Frames,
     first: First = None,
@@ -141,7 +141,7 @@ def reader(
     leave_out: Annotated[
         Path | None, typer.Option(help="People held out beside the manifest's split val, one id a line.")
     ] = None,
-    rigs: Annotated[list[Path] | None, typer.Option(help="Files of `fantasyid data prepare`, for render.")] = None,
+    rigs: Annotated[list[Path] | None, typer.Option(help="Files of `fantasyid data rigs`, for render.")] = None,
     first: First = None,
     model: Model = None,
 ) -> None:

@@ -26,7 +26,7 @@ EncodedPools = Annotated[
         help="Folder of `fantasyid data render` and `encode`; give it again for more.", rich_help_panel=_INPUTS
     ),
 ]
-Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data prepare`.", rich_help_panel=_INPUTS)]
+Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data rigs`.", rich_help_panel=_INPUTS)]
 Vision = Annotated[Path, typer.Option(help="Result of the stage vision.", rich_help_panel=_INPUTS)]
 Out = Annotated[
     Path,

@@ -52,7 +52,7 @@ def repose(people: Sequence[Person], rigs_file: Path, out: Path) -> None:
 
     Args:
         people: From `read_people`.
-        rigs_file: File of `fantasyid data prepare` for the split val.
+        rigs_file: File of `fantasyid data rigs` for the split val.
         out: Folder of frames.
 
     Raises:

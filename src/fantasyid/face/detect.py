@@ -35,12 +35,16 @@ class DlibFaceDetector:
     light or in the dark; (3) that photo turned by 20 degrees to either side, the better of the two; (4) turned by a
     quarter to either side or upside down, the best of the three. (2) to (4) search at most a megapixel and take only
     faces that score 0.5.
+
+    Args:
+        retries: Whether it searches on as (2) to (4) say; in frames of videos the first search is enough.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, retries: bool = True) -> None:
         import dlib  # here, because training machines import this package without dlib
 
         self._detector = dlib.get_frontal_face_detector()
+        self._retries = retries
 
     def detect(self, photo: NDArray[np.uint8]) -> tuple[DetectedFace, ...]:
         """Find all faces.
@@ -54,7 +58,9 @@ class DlibFaceDetector:
         """
         faces = self._search(photo, MAX_SEARCHED_PIXELS, 0.0)
         sure = [face for face in faces if face.score >= SURE_SCORE]
-        return tuple(sorted(sure or self._retry(photo) or faces, key=lambda face: face.area, reverse=True))
+        return tuple(
+            sorted(sure or (self._retries and self._retry(photo)) or faces, key=lambda face: face.area, reverse=True)
+        )
 
     def _retry(self, photo: NDArray[np.uint8]) -> list[DetectedFace]:
         small, scale = _resize(photo, MAX_PIXELS_OF_RETRIES, 1.0)

@@ -39,6 +39,19 @@ class LandmarkReader:
         rough, _ = self._read_crop(photos, detector_transform(boxes, tilts_deg))
         return self._read_crop(photos, reader_transform(rough[..., :2]))
 
+    @torch.no_grad()
+    def follow(self, photos: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the landmarks of faces that are about where they were, as in the next frame of a video; half the work.
+
+        Args:
+            photos: (B,3,H,W) in [-1, 1].
+            landmarks: (B,478,3) pixels, where the faces were.
+
+        Returns:
+            Landmarks and confidence, see `read_with_confidence`.
+        """
+        return self._read_crop(photos, reader_transform(landmarks[..., :2]))
+
     def _read_crop(self, photos: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
         crops = warp(photos, affine, READER_SIZE).to(self._model.device, self._model.dtype)
         reading = self._model(crops)

@@ -250,7 +250,7 @@ def _latent_pools(inputs: StageInputs, config: TransformerConfig) -> list[Latent
 
 def _rigs(inputs: StageInputs) -> RigSet:
     if inputs.rigs is None:
-        raise InvalidRequestError("This stage reads photos too; give the file of `fantasyid data prepare` with --rigs.")
+        raise InvalidRequestError("This stage reads photos too; give the file of `fantasyid data rigs` with --rigs.")
     return RigSet.load(inputs.rigs, HeadLayers.build(HeadModel.load().to(inputs.device)))
 
 

@@ -20,9 +20,14 @@ def portraits(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_prepare(portraits: Path) -> None:
-    given = ["data", "prepare", "--portraits", portraits, "--out", portraits / "rigs.npz"]
-    assert "There is no file" in refusal("data", "prepare", "--portraits", portraits / "none", "--out", "rigs.npz")
+def test_the_old_name_of_rigs_tells_the_new_one(portraits: Path) -> None:
+    said = refusal("data", "prepare", "--portraits", portraits, "--out", portraits / "rigs.npz", "--split", "val")
+    assert "is called `fantasyid data rigs --portraits` now" in said
+
+
+def test_rigs(portraits: Path) -> None:
+    given = ["data", "rigs", "--portraits", portraits, "--out", portraits / "rigs.npz"]
+    assert "There is no file" in refusal("data", "rigs", "--portraits", portraits / "none", "--out", "rigs.npz")
     assert "list of people" in refusal(*given, "--leave-out", portraits / "none.txt")
     assert "list of people" in refusal(*given, "--only", portraits / "none.txt")
     assert "does not exist" in refusal(*given[:-1], portraits / "none" / "rigs.npz")
@@ -56,6 +61,19 @@ def test_render_and_views(tmp_path: Path, given: tuple[str, str, str]) -> None:
 def test_more_frames_than_a_clip_has_are_refused(tmp_path: Path) -> None:
     arguments = ["data", "render", "--rigs", tmp_path, "--pool", tmp_path, "--clips", "1"]
     assert run(*arguments, "--frames", "26").exit_code == 2
+
+
+def test_prepare(tmp_path: Path) -> None:
+    assert "Give the folder of videos" in refusal("data", "prepare", "--out", tmp_path)
+    given = ["data", "prepare", tmp_path / "videos", "--out", tmp_path / "out"]
+    assert "There is no folder" in refusal(*given, "--licence", "CC0")
+    (tmp_path / "videos").mkdir()
+    assert "The licence of the videos is not given" in refusal(*given)
+    assert "There is no video in" in refusal(*given, "--licence", "CC0")
+    assert "There is no file" in refusal(*given, "--licence", "CC0", "--config", tmp_path / "none.yaml")
+    assert run(*given, "--format", "other").exit_code == 2
+    assert run(*given, "--workers", "0").exit_code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_encode(tmp_path: Path) -> None:

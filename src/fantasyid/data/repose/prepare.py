@@ -173,4 +173,4 @@ def _save(out: Path, photos: list[dict[str, Any]], head: HeadModel) -> None:
 
 
 if __name__ == "__main__":
-    tell_new_command("fantasyid.data.repose.prepare", "fantasyid data prepare")
+    tell_new_command("fantasyid.data.repose.prepare", "fantasyid data rigs")

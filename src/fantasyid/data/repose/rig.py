@@ -171,17 +171,15 @@ class RigSet:
             fields: dict[str, Any] = read_npz(path)
         except ArchiveError as error:
             raise InvalidRequestError(
-                f"{path} cannot be read ({error}); make it again with `fantasyid data prepare`."
+                f"{path} cannot be read ({error}); make it again with `fantasyid data rigs`."
             ) from error
         if str(fields.pop("head", "")) != layers.head.coefficients_hash:
             raise TopologyMismatchError(
                 f"The heads in {path} were fitted with another head model; make the file again with "
-                "`fantasyid data prepare`."
+                "`fantasyid data rigs`."
             )
         if lacking := sorted(_ARRAYS - set(fields)):
-            raise InvalidRequestError(
-                f"{path} lacks {', '.join(lacking)}; make it again with `fantasyid data prepare`."
-            )
+            raise InvalidRequestError(f"{path} lacks {', '.join(lacking)}; make it again with `fantasyid data rigs`.")
 
         def pictures(name: str, flag: int) -> Tensor:
             data, ends = fields.pop(name), fields.pop(f"{name}_end")

@@ -83,7 +83,7 @@ def run_step(
         step: `"calibrate"`, `"render"`, one of `MEASURES`, or `"report"`.
         out: Folder of the results.
         people: For calibrate, pairs, found and render.
-        rigs: Files of `fantasyid data prepare`, for render.
+        rigs: Files of `fantasyid data rigs`, for render.
         model: Packed model with the face reader.
 
     Returns:
