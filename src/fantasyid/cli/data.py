@@ -8,7 +8,7 @@ import typer
 from fantasyid.cli.train import DeviceOption, chosen_device
 from fantasyid.core.choices import SourceFormat
 from fantasyid.core.clip_format import MINI_CLIPS
-from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.errors import CorruptDatasetError, InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 
 if TYPE_CHECKING:
@@ -22,11 +22,14 @@ _LARGEST_SEED = 2**32 - 1
 Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data rigs`.")]
 Seed = Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of everything that is drawn.")]
 
+EngineOption = Annotated[Literal["local", "ray"], typer.Option("--engine", help="What runs the work.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")]
+
 _VIDEOS, _PORTRAITS = "Clips of real videos", "Clips of re-posed portraits, in this order"
 
 data_app = typer.Typer(
-    help="Make what is trained on: from videos with prepare, from portraits with rigs, render, views, encode. "
-    "See docs/training.md.",
+    help="Make what is trained on: from videos with prepare and encode, from portraits with rigs, render, views and "
+    "encode-pool. See docs/training.md.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -52,8 +55,8 @@ def prepare(
         Path | None,
         typer.Option(help="File .jsonl or .csv with path and caption; else NAME.txt beside NAME.mp4."),
     ] = None,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="What runs the work.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Processes, each on one thread.")] = 1,
+    engine: EngineOption = "local",
+    workers: Workers = 1,
     portraits: Annotated[Path | None, typer.Option(hidden=True)] = None,
     split: Annotated[str | None, typer.Option(hidden=True)] = None,
     leave_out: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -94,6 +97,85 @@ def prepare(
         )
     reasons = ", ".join(f"{reason}: {count}" for reason, count in manifest.dropped.items())
     typer.echo(f"{manifest.kept} of {manifest.candidates} clips are kept in {out}; dropped: {reasons or 'none'}.")
+
+
+@data_app.command(rich_help_panel=_VIDEOS)
+def encode(
+    dataset: Annotated[Path | None, typer.Argument(help="Folder of `prepare`.", show_default=False)] = None,
+    videos: Annotated[Path | None, typer.Option(help="Folder of its videos.", show_default=False)] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Whose VAE, text encoder and face vision network: mini, or a folder of FantasyID or CogVideoX."
+        ),
+    ] = "mini",
+    face_vision: Annotated[
+        Path | None, typer.Option(help="Folder of a face vision network, or EVA02-CLIP's file, if MODEL has none.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the encoding, DATASET/encodings/NAME.")] = "mini",
+    engine: EngineOption = "local",
+    workers: Workers = 1,
+    device: DeviceOption = "auto",
+    pool: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    vae: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    vision: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Encode the kept clips for one model: latents, text states, reference latents, face tokens and heads.
+
+    What is written is what training reads: neither VAE nor text encoder nor face networks enter it. A run that was
+    killed goes on and ends with the same files.
+
+    [bold]Examples[/bold]
+
+      fantasyid data encode DATASET --videos VIDEOS
+
+      fantasyid data encode DATASET --videos VIDEOS --name 5b --model CogVideoX-5b-I2V --face-vision EVA02_CLIP_L.pt
+    """
+    # What `encode-pool` was called with when it had this name.
+    if any(old is not None for old in (pool, vae, vision)):
+        raise InvalidRequestError("`data encode --pool` is called `fantasyid data encode-pool --pool` now.")
+    if dataset is None or videos is None:
+        raise InvalidRequestError("Give the folder of the dataset, and with --videos that of its videos.")
+
+    from fantasyid.cli.encoders import model_encoders
+    from fantasyid.cli.progress import ConsoleProgress
+    from fantasyid.data.dataset.encode import encode
+    from fantasyid.data.dataset.encodings import SHARD_SIZE
+    from fantasyid.data.dataset.layout import DatasetFolder
+
+    folder = DatasetFolder(dataset)
+    shards = -(-folder.read_manifest().kept // SHARD_SIZE)
+    encoders = model_encoders(model, face_vision, chosen_device(device))
+    with ConsoleProgress().steps("Encoding", max(1, shards)) as done:
+        manifest = encode(folder, videos, name, encoders, _engine(engine, workers), done)
+    typer.echo(
+        f"{manifest.clips} clips are encoded in {folder.encodings / name}; {manifest.captions_cut} captions cut."
+    )
+
+
+@data_app.command(rich_help_panel=_VIDEOS)
+def check(
+    dataset: Annotated[Path, typer.Argument(help="Folder of `prepare`.")],
+    videos: Annotated[Path | None, typer.Option(help="Folder of its videos, to compare them too.")] = None,
+) -> None:
+    """See whether every file of a dataset and its encodings is there, unchanged, and fits the others.
+
+    [bold]Example[/bold]
+
+      fantasyid data check DATASET
+    """
+    from fantasyid.data.dataset.check import check_dataset
+    from fantasyid.data.dataset.layout import DatasetFolder
+
+    faults = 0
+    for fault in check_dataset(DatasetFolder(dataset), videos):
+        typer.echo(fault)
+        faults += 1
+    if faults:
+        raise CorruptDatasetError(
+            f"{dataset} is not whole (faults: {faults}); remove what is named, and run the command that made it again."
+        )
+    typer.echo(f"{dataset} is whole.")
 
 
 def _engine(name: Literal["local", "ray"], workers: int) -> "Engine":
@@ -162,7 +244,7 @@ def render(
 
 
 @data_app.command(rich_help_panel=_PORTRAITS)
-def encode(
+def encode_pool(
     pool: Annotated[Path, typer.Option(help="Folder of `fantasyid data render`.")],
     vae: Annotated[Path, typer.Option(help="Result of the stage vae.")],
     vision: Annotated[Path, typer.Option(help="Folder face_vision of the stage encoder.")],
@@ -172,7 +254,7 @@ def encode(
 
     [bold]Example[/bold]
 
-      fantasyid data encode --pool clips --vae runs/vae/result --vision runs/encoder/result/face_vision
+      fantasyid data encode-pool --pool clips --vae runs/vae/result --vision runs/encoder/result/face_vision
     """
     if not pool.is_dir():
         raise InvalidRequestError(f"There is no folder {pool}; make it with `fantasyid data render`.")

@@ -43,6 +43,7 @@ def instruments(config: MeasureConfig) -> Instruments:
         MissingBackendError: A package is not installed.
     """
     networks = {name: _manifest_hash(name) for name in ("face_reader_model", "face_vision")}
+    networks["head"] = HeadModel.load().topology.hash
     software = {"text": TextFinder().fingerprint(), **networks, **{name: version(name) for name in _LIBRARIES}}
     return Instruments(partial(open_measurer, config), software, _TERMS)
 

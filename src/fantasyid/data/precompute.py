@@ -236,7 +236,7 @@ class LatentPool:
     def open(cls, folder: Path, device: str) -> "LatentPool":
         """Read an encoded pool to a device."""
         names = [field.name for field in fields(cls)]
-        arrays = {name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode") for name in names}
+        arrays = {name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode-pool") for name in names}
         return cls(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
     def rows(self, index: Tensor) -> "LatentPool":
@@ -290,4 +290,4 @@ def _latents(vae: AutoencoderKLCogVideoX, pictures: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    tell_new_command("fantasyid.data.precompute", "fantasyid data render", "fantasyid data encode")
+    tell_new_command("fantasyid.data.precompute", "fantasyid data render", "fantasyid data encode-pool")

@@ -243,7 +243,7 @@ def _latent_pools(inputs: StageInputs, config: TransformerConfig) -> list[Latent
             if count != wanted[name]:
                 raise InvalidRequestError(
                     f"The pool {folder} has {count} {name}, and {wanted[name]} are needed by the preset and the first "
-                    "pool; encode it again with `fantasyid data encode`, or choose another."
+                    "pool; encode it again with `fantasyid data encode-pool`, or choose another."
                 )
     return pools
 

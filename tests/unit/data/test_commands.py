@@ -76,9 +76,17 @@ def test_prepare(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_encode(tmp_path: Path) -> None:
+def test_encode_and_check(tmp_path: Path) -> None:
+    said = refusal("data", "encode", "--pool", tmp_path, "--vae", tmp_path)
+    assert "is called `fantasyid data encode-pool --pool` now" in said
+    assert "Give the folder of the dataset" in refusal("data", "encode", tmp_path)
+    assert "is no finished dataset" in refusal("data", "encode", tmp_path, "--videos", tmp_path)
+    assert "is no finished dataset" in refusal("data", "check", tmp_path)
+
+
+def test_encode_pool(tmp_path: Path) -> None:
     pool = tmp_path / "pool"
-    given = ["data", "encode", "--pool", pool, "--vae", tmp_path / "vae", "--vision", tmp_path / "vision"]
+    given = ["data", "encode-pool", "--pool", pool, "--vae", tmp_path / "vae", "--vision", tmp_path / "vision"]
     assert f"There is no folder {pool}" in refusal(*given)
     pool.mkdir()
     assert str(tmp_path / "vae") in refusal(*given)

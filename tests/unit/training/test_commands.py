@@ -142,7 +142,7 @@ def test_shrink_shape_and_pack_name_what_is_missing(tmp_path: Path) -> None:
         ("fantasyid.training.pack", "`fantasyid train pack`"),
         ("fantasyid.training.shrink_shape", "`fantasyid train shrink-shape`"),
         ("fantasyid.data.repose.prepare", "`fantasyid data rigs`"),
-        ("fantasyid.data.precompute", "`fantasyid data render` or `fantasyid data encode`"),
+        ("fantasyid.data.precompute", "`fantasyid data render` or `fantasyid data encode-pool`"),
         ("fantasyid.data.face_views", "`fantasyid data views`"),
     ],
 )

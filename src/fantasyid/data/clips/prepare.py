@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fantasyid.core.choices import SourceFormat
 from fantasyid.core.errors import InvalidRequestError
@@ -21,7 +20,15 @@ from fantasyid.data.clips.config import PrepareConfig
 from fantasyid.data.clips.decide import decide
 from fantasyid.data.clips.measure import Measured, Measurer
 from fantasyid.data.clips.report import report_page
-from fantasyid.data.dataset.layout import REMEDY, DatasetFolder, Manifest, Plan, document_bytes, read_document
+from fantasyid.data.dataset.layout import (
+    REMEDY,
+    DatasetFolder,
+    Manifest,
+    Plan,
+    differences,
+    document_bytes,
+    read_document,
+)
 from fantasyid.data.dataset.rows import Candidate, Clip, Dropped, Source
 from fantasyid.data.dataset.shards import write_shard
 from fantasyid.data.dataset.tables import read_table, write_table
@@ -143,21 +150,10 @@ def _begin(
             f"{folder.path} was begun with other videos than are there now ({len(listing.sources)}); put back what "
             "changed, or make another dataset."
         )
-    for name, before, now in _differences(kept.model_dump(), plan.model_dump()):
+    for name, before, now in differences(kept.model_dump(), plan.model_dump()):
         raise InvalidRequestError(
             f"{folder.path} is measured with {name} {before!r} and not {now!r}; keep to it, or make another dataset."
         )
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[tuple[str, Any, Any]]:
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-        first, second = before.get(name), now.get(name)
-        if isinstance(first, dict) and isinstance(second, dict):
-            found += _differences(first, second, f"{place}{name}.")
-        elif first != second:
-            found.append((f"{place}{name}", first, second))
-    return found
 
 
 def _write_part(folder: DatasetFolder, unit: int, result: Measured) -> None:

@@ -14,8 +14,9 @@ DATASET/
 ```
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,7 +31,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-DocumentType = TypeVar("DocumentType", bound=_Document)
+DocumentType = TypeVar("DocumentType", bound=BaseModel)
 
 
 class Plan(_Document):
@@ -124,3 +125,19 @@ def read_document(path: Path, kind: type[DocumentType]) -> DocumentType:
 def document_bytes(document: BaseModel) -> bytes:
     """A model as JSON for people and programs."""
     return (document.model_dump_json(indent=2) + "\n").encode()
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Fields of two documents that differ, also within fields, by their names.
+
+    Args:
+        before: What was kept.
+        now: What is asked for.
+        place: What stands before the names, such as `"measure."`.
+    """
+    for name in sorted(before.keys() | now.keys()):
+        first, second = before.get(name), now.get(name)
+        if isinstance(first, dict) and isinstance(second, dict):
+            yield from differences(first, second, f"{place}{name}.")
+        elif first != second:
+            yield f"{place}{name}", first, second

@@ -153,3 +153,17 @@ class Clip(Candidate):
     person: str
     """Film and number of the person in it: nobody is recognised from one film in another."""
     split: Literal["train", "val"]
+
+
+class EncodedClip(Row):
+    """A clip in an encoding; what it is encoded to lies in the shards of its number."""
+
+    clip_id: str
+    shard: int
+    split: Literal["train", "val"]
+    views: int
+    """Of the person, of which each has a reference and face tokens."""
+    caption: str
+    """As it was encoded."""
+    caption_cut: bool
+    """Whether the caption was longer than the model takes, and lost its last sentences."""

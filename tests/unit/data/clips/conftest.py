@@ -15,7 +15,7 @@ from tests.commands import run
 from tests.unit.data.clips.films import made_films, packaged_film, portrait_rig
 
 PRESET = """
-measure: {num_frames: 7, height: 128, width: 128, text_frames: 2, detect_every: 6, views: 3, unit_size: 4}
+measure: {num_frames: 9, height: 128, width: 128, text_frames: 2, detect_every: 8, views: 3, unit_size: 4}
 keep: {min_side: 128, face_height: 44, held_out: 0.5}
 """
 

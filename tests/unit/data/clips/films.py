@@ -22,7 +22,7 @@ from fantasyid.geometry.fitting import fit_landmarks
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import euler_degrees, rotation_matrix
 
-SIZE, FPS, LENGTH = 176, 8.0, 11
+SIZE, FPS, LENGTH = 176, 8.0, 13
 FACE_BOX = (177.0, 77.0, 267.0, 167.0)
 """Of the portrait, as dlib finds it."""
 CAR_BOX = (61.5, 44.5, 114.0, 96.5)

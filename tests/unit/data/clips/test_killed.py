@@ -16,7 +16,7 @@ from fantasyid.data.sources.formats import list_sources
 from tests.kills import contents, count_steps, kill_at
 from tests.unit.data.clips.films import LENGTH
 
-CONFIG = PrepareConfig(measure=MeasureConfig(num_frames=7, height=64, width=64, text_frames=1, unit_size=1))
+CONFIG = PrepareConfig(measure=MeasureConfig(num_frames=9, height=64, width=64, text_frames=1, unit_size=1))
 
 
 @pytest.fixture(scope="module")
