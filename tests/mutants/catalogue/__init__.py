@@ -1,5 +1,6 @@
 """The mutations, by floor of the package."""
 
+from tests.mutants.catalogue.clips import CLIPS
 from tests.mutants.catalogue.data import DATA
 from tests.mutants.catalogue.evaluation import EVALUATION
 from tests.mutants.catalogue.face_and_geometry import FACE, GEOMETRY
@@ -17,6 +18,7 @@ MUTATIONS = (
     *VIDEO_MODELS,
     *CONDITIONING,
     *DATA,
+    *CLIPS,
     *PIPELINES,
     *GENERATION,
     *EVALUATION,
