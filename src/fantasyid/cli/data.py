@@ -112,7 +112,9 @@ def encode(
     face_vision: Annotated[
         Path | None, typer.Option(help="Folder of a face vision network, or EVA02-CLIP's file, if MODEL has none.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the encoding, DATASET/encodings/NAME.")] = "mini",
+    name: Annotated[
+        str | None, typer.Option(help="Of the encoding, DATASET/encodings/NAME; the model's own otherwise.")
+    ] = None,
     engine: EngineOption = "local",
     workers: Workers = 1,
     device: DeviceOption = "auto",
@@ -146,6 +148,7 @@ def encode(
     folder = DatasetFolder(dataset)
     shards = -(-folder.read_manifest().kept // SHARD_SIZE)
     encoders = model_encoders(model, face_vision, chosen_device(device))
+    name = Path(model).resolve().name if name is None else name
     with ConsoleProgress().steps("Encoding", max(1, shards)) as done:
         manifest = encode(folder, videos, name, encoders, _engine(engine, workers), done)
     typer.echo(

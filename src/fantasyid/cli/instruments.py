@@ -11,6 +11,7 @@ from fantasyid.data.clips.measure import Measurer
 from fantasyid.data.clips.prepare import Instruments
 from fantasyid.data.clips.text import TextFinder
 from fantasyid.face.detect import DlibFaceDetector
+from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.reconstruct_builtin import BuiltinReconstructor
 from fantasyid.geometry.head_model import HeadModel
 
@@ -59,7 +60,7 @@ def open_measurer(config: MeasureConfig) -> Measurer:
     head = HeadModel.load()
     return Measurer(
         config=config,
-        networks=FaceNetworks(DlibFaceDetector(retries=False), reader, vision),
+        networks=FaceNetworks(DlibFaceDetector(retries=False), LandmarkReader(reader), vision),
         reconstructor=BuiltinReconstructor(head, reader),
         head=head,
         text=TextFinder(),

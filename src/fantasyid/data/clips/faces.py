@@ -15,7 +15,6 @@ from fantasyid.face.align import face_transform, warp
 from fantasyid.face.interface import FaceDetector
 from fantasyid.face.landmarks import LandmarkReader
 from fantasyid.face.part import PhotoPart
-from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.vision import FaceVisionModel
 
 SAME_FACE_OVERLAP = 0.3
@@ -58,12 +57,12 @@ class FaceNetworks:
 
     Attributes:
         detector: Finds them.
-        reader: Landmarks, confidence, shape.
+        landmarks: Finds landmarks, and says how surely there is a face.
         vision: Tells whether the person is still the same.
     """
 
     detector: FaceDetector
-    reader: FaceReaderModel
+    landmarks: LandmarkReader
     vision: FaceVisionModel
 
 
@@ -130,19 +129,15 @@ class FaceTracker:
     @torch.no_grad()
     def _follow(self, frame: NDArray[np.uint8], landmarks: Tensor) -> tuple[Tensor, float]:
         part = PhotoPart.around(frame, landmarks[:, :2], _SEEN_AROUND)
-        found, confidence = self._landmarks.follow(to_tensor(part.pixels), part.from_photo(landmarks)[None])
+        found, confidence = self.networks.landmarks.follow(to_tensor(part.pixels), part.from_photo(landmarks)[None])
         return part.to_photo(found[0]), float(confidence)
 
     def _read(self, frame: NDArray[np.uint8], box: Box) -> tuple[Tensor, float]:
         corners = torch.tensor(box).view(2, 2)
         part = PhotoPart.around(frame, corners, _SEEN_AROUND)
         placed = part.from_photo(corners).view(1, 4)
-        found, confidence = self._landmarks.read_with_confidence(to_tensor(part.pixels), placed)
+        found, confidence = self.networks.landmarks.read_with_confidence(to_tensor(part.pixels), placed)
         return part.to_photo(found[0]), float(confidence)
-
-    @property
-    def _landmarks(self) -> LandmarkReader:
-        return LandmarkReader(self.networks.reader)
 
     @torch.no_grad()
     def _face(

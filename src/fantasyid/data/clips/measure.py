@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fantasyid.core.errors import UnreadableVideoError
+from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
 from fantasyid.core.input_files import file_sha256
 from fantasyid.data.clips.boxes import Box, area, intersection
 from fantasyid.data.clips.config import MeasureConfig
 from fantasyid.data.clips.faces import FaceNetworks, FaceTracker, SeenFace, mean_embedding, person_change
 from fantasyid.data.clips.numbers import digest, rounded
-from fantasyid.data.clips.person import Person, take_views
+from fantasyid.data.clips.person import Person, see_person
 from fantasyid.data.clips.quality import face_motion
 from fantasyid.data.clips.samples import Places, Sample, main_track, other_faces, see
 from fantasyid.data.clips.shots import clips_of_shot, find_shots, parts_of_shot, sampled_frames
 from fantasyid.data.clips.source_video import SourceVideo
 from fantasyid.data.clips.text import TextFinder
 from fantasyid.data.clips.views import spread_deg, viewing_directions
-from fantasyid.data.dataset.rows import Candidate, Fault, ReadText, Source, View
+from fantasyid.data.dataset.rows import Candidate, Fault, ReadText, Source
 from fantasyid.face.interface import FaceReconstructor
 from fantasyid.geometry.head_model import HeadModel
 
@@ -72,10 +72,18 @@ class Measurer:
             path: The file.
 
         Returns:
-            At least one candidate; of a file that cannot be read to its end one with that fault.
+            At least one candidate; of a video that cannot be decoded to its end one with that fault.
+
+        Raises:
+            InvalidRequestError: There is no such file, or this user may not read it.
         """
         known: dict[str, Any] = source.model_dump(include={"path", "licence", "film", "captions", "annotations"})
-        known |= {"sha256": file_sha256(path), "picture": source.crop or ()}
+        try:
+            known |= {"sha256": file_sha256(path), "picture": source.crop or ()}
+        except OSError as error:
+            raise InvalidRequestError(
+                f"The video {path} cannot be read ({error.strerror}); put it back, or change its permissions."
+            ) from error
         try:
             return self._measure(SourceVideo.open(path, source.crop), source, known)
         except UnreadableVideoError as error:
@@ -107,17 +115,15 @@ class Measurer:
         places = Places.of(clips, config.text_frames)
         tracker = FaceTracker(self.networks, config.detect_every)
         samples = see(video.chosen(numbers), tracker, self.text, places)
-        people: dict[int, tuple[Person, tuple[View, ...]]] = {}
+        people: dict[int, Person] = {}
         for clip in clips:
             chosen = [samples[index] for index in clip]
             frames = tuple(numbers[index] for index in clip)
             track = main_track(chosen)
             if track is not None and track not in people:
-                faces = {number: sample.face(track) for number, sample in zip(numbers, samples, strict=True)}
-                seen = {number: face for number, face in faces.items() if face is not None}
-                person = Person.of(seen, self.head, config.detect_every)
-                views, kept = take_views(person, video, known["sha256"], config, self.reconstructor)
-                people[track] = (person, views)
+                shown = {number: sample.face(track) for number, sample in zip(numbers, samples, strict=True)}
+                faces = {number: face for number, face in shown.items() if face is not None}
+                people[track], kept = see_person(faces, video, known["sha256"], config, self.head, self.reconstructor)
                 result.pictures.update(kept)
             candidate = self._candidate(chosen, frames, None if track is None else people[track], known)
             result.candidates.append(candidate)
@@ -125,16 +131,13 @@ class Measurer:
             result.tracks[f"{candidate.clip_id}/landmarks"] = _landmarks_of(chosen, track)
 
     def _candidate(
-        self,
-        samples: Sequence[Sample],
-        frames: tuple[int, ...],
-        seen: tuple[Person, tuple[View, ...]] | None,
-        known: dict[str, Any],
+        self, samples: Sequence[Sample], frames: tuple[int, ...], person: Person | None, known: dict[str, Any]
     ) -> Candidate:
-        """The row of a clip; `seen` is its person with views."""
+        """The row of a clip."""
         size = (known["height"], known["width"])
-        faces = {} if seen is None else {number: seen[0].faces[number] for number in frames if number in seen[0].faces}
-        crop = _crop([face.box for face in faces.values()], size, self.config.width / self.config.height)
+        seen = [None if person is None else person.faces.get(number) for number in frames]
+        boxes = [face.box for face in seen if face is not None]
+        crop = _crop(boxes, size, self.config.width / self.config.height)
         values: dict[str, Any] = {
             "clip_id": digest(known["sha256"], frames[0], frames[-1], crop),
             "frames": frames,
@@ -143,21 +146,20 @@ class Measurer:
             "luma": rounded(np.mean([sample.luma for sample in samples])),
             "picture_motion": rounded(np.mean([sample.motion for sample in samples[1:]])),
             "hashes": tuple(samples[index].hash for index in (0, len(samples) // 2, -1)),
-            "confidence": tuple(rounded(faces[number].confidence) if number in faces else 0.0 for number in frames),
+            "confidence": tuple(0.0 if face is None else rounded(face.confidence) for face in seen),
         }
-        if seen is not None:
-            person, views = seen
-            values |= {"views": views, "view_spread_deg": rounded(spread_deg(viewing_directions(views)))}
-            values |= _of_others(samples, next(iter(faces.values())).track)
-            values |= _of_face([faces.get(number) for number in frames], crop)
-            poses = [person.poses[number] for number in frames if number in faces]
+        if person is not None:
+            other_area, other_frames = other_faces(samples, person.track)
+            poses = [person.poses[number] for number in frames if number in person.poses]
+            values |= _of_face(seen, crop)
             values |= {name: tuple(rounded(getattr(pose, name)) for pose in poses) for name in _ANGLES}
+            values |= {
+                "other_area": rounded(other_area),
+                "other_frames": rounded(other_frames),
+                "views": person.views,
+                "view_spread_deg": rounded(spread_deg(viewing_directions(person.views))),
+            }
         return Candidate(**known | values)
-
-
-def _of_others(samples: Sequence[Sample], person: int) -> dict[str, float]:
-    other_area, other_frames = other_faces(samples, person)
-    return {"other_area": rounded(other_area), "other_frames": rounded(other_frames)}
 
 
 def _of_face(seen: Sequence[SeenFace | None], crop: tuple[int, ...]) -> dict[str, Any]:

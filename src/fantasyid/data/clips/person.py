@@ -25,18 +25,16 @@ class Person:
     """One face through a shot.
 
     Attributes:
-        faces: The face by the number of the frame in the video.
-        poses: Its pose, for the same frames.
+        track: Number of the face in its shot.
+        faces: The face by the number of the frame in the video, where it is seen.
+        poses: Its pose in the same frames.
+        views: What is seen of it from different sides, as chosen: the two that differ most first.
     """
 
+    track: int
     faces: Mapping[int, SeenFace]
     poses: Mapping[int, HeadPose]
-
-    @classmethod
-    def of(cls, faces: Mapping[int, SeenFace], head: HeadModel, check_every: int) -> "Person":
-        """Find the poses; see `track_poses`."""
-        landmarks = torch.stack([face.landmarks for face in faces.values()])
-        return cls(faces, dict(zip(faces, track_poses(head, landmarks, check_every), strict=True)))
+    views: tuple[View, ...]
 
 
 def track_poses(head: HeadModel, landmarks: Tensor, check_every: int) -> tuple[HeadPose, ...]:
@@ -60,39 +58,47 @@ def track_poses(head: HeadModel, landmarks: Tensor, check_every: int) -> tuple[H
     return tuple(HeadPose(*angles) for angles in corrected.tolist())
 
 
-def take_views(
-    person: Person, video: SourceVideo, sha256: str, config: MeasureConfig, reconstructor: FaceReconstructor
-) -> tuple[tuple[View, ...], dict[str, Tensor]]:
-    """Choose views among all frames of a shot.
+def see_person(
+    faces: Mapping[int, SeenFace],
+    video: SourceVideo,
+    sha256: str,
+    config: MeasureConfig,
+    head: HeadModel,
+    reconstructor: FaceReconstructor,
+) -> tuple[Person, dict[str, Tensor]]:
+    """Find the poses of a face through a shot, and choose views among all its frames.
 
     Args:
-        person: Of the shot.
+        faces: By the number of the frame, at least one; all of one track.
         video: Where the frames are.
         sha256: Of the video, for the views' keys.
-        config: How many, how sure, how sharp, how far apart.
-        reconstructor: Reads the head of each.
+        config: How many views, how sure, how sharp, how far apart.
+        head: The head model that poses are told by.
+        reconstructor: Reads the head of each view.
 
     Returns:
-        The views as they were chosen, and by `KEY/picture`, `KEY/landmarks` and `KEY/vertices` what is kept of them.
+        The person, and by `KEY/picture`, `KEY/landmarks` and `KEY/vertices` what is kept of the views.
     """
-    sharpest = float(np.median([face.sharpness for face in person.faces.values()]))
+    landmarks = torch.stack([face.landmarks for face in faces.values()])
+    poses = dict(zip(faces, track_poses(head, landmarks, config.detect_every), strict=True))
+    sharpest = float(np.median([face.sharpness for face in faces.values()]))
     eligible = [
         number
-        for number, face in person.faces.items()
+        for number, face in faces.items()
         if face.confidence >= config.view_confidence and face.sharpness >= config.view_sharpness * sharpest
     ]
-    directions = viewing_directions([person.poses[number] for number in eligible])
+    directions = viewing_directions([poses[number] for number in eligible])
     chosen = [eligible[index] for index in choose_views(directions, config.views, config.view_separation_deg)]
     frames = dict(zip(sorted(chosen), video.chosen(sorted(chosen)), strict=True))
     views: list[View] = []
     kept: dict[str, Tensor] = {}
     for number in chosen:
-        face, pose = person.faces[number], person.poses[number]
-        head = reconstructor.reconstruct(frames[number], face.landmarks)
+        face, pose = faces[number], poses[number]
+        read = reconstructor.reconstruct(frames[number], face.landmarks)
         picture = view_picture(frames[number], face.landmarks, config.view_height)
         key = digest(sha256, number, face.track)
         kept |= {f"{key}/picture": picture.jpeg, f"{key}/landmarks": picture.landmarks.float()}
-        kept[f"{key}/vertices"] = head.vertices.float()
+        kept[f"{key}/vertices"] = read.vertices.float()
         views.append(
             View(
                 key=key,
@@ -102,10 +108,10 @@ def take_views(
                 roll_deg=rounded(pose.roll_deg),
                 confidence=rounded(face.confidence),
                 sharpness=rounded(face.sharpness),
-                error_cm=rounded(head.error_cm),
+                error_cm=rounded(read.error_cm),
             )
         )
-    return tuple(views), kept
+    return Person(next(iter(faces.values())).track, faces, poses, tuple(views)), kept
 
 
 def _angles(poses: Sequence[HeadPose]) -> Tensor:

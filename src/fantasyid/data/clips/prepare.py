@@ -193,12 +193,9 @@ def _finish(
             files=_hashes(folder, units, {folder.clips.name: clips, folder.dropped.name: dropped}),
         )
         manifest.write_bytes(document_bytes(document))
-        report.write_text(report_page(folder, document, decision, dict(_by_id(candidates))), encoding="utf-8")
+        by_id = {row.clip_id: (unit, row) for unit, row in candidates}
+        report.write_text(report_page(folder, document, decision, by_id), encoding="utf-8")
     return document
-
-
-def _by_id(candidates: list[tuple[int, Candidate]]) -> list[tuple[str, tuple[int, Candidate]]]:
-    return [(row.clip_id, (unit, row)) for unit, row in candidates]
 
 
 def _hashes(folder: DatasetFolder, units: int, made: dict[str, Path]) -> dict[str, str]:

@@ -135,6 +135,8 @@ def encode(
             begun with other clips or networks.
         FantasyIDError: Something is missing, or cannot be read or written.
     """
+    if Path(name).name != name:
+        raise InvalidRequestError(f"The encoding's name is {name!r}; it must be that of a folder, without slashes.")
     manifest = dataset.read_manifest()
     if manifest.kept == 0:
         raise InvalidRequestError(f"{dataset.path} holds no clips; its report says why.")
@@ -186,7 +188,10 @@ def _views(dataset: DatasetFolder, clip: Clip) -> list[SeenView]:
 def _frames(videos: Path, clip: Clip) -> list[NDArray[np.uint8]]:
     """The clip's frames as they are cut, RGB (H,W,3) uint8."""
     left, top, right, bottom = clip.crop
-    video = SourceVideo.open(videos / clip.path, clip.picture)
+    path = videos / clip.path
+    video = SourceVideo.open(path, clip.picture)
+    if file_sha256(path) != clip.sha256:
+        raise InvalidRequestError(f"The video {path} is not the one that was measured; put that back.")
     return [frame[top:bottom, left:right] for frame in video.chosen(clip.frames)]
 
 

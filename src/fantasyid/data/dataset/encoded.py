@@ -52,6 +52,8 @@ class EncodedClips:
             On the CPU: clips (B,T,C,h,w), text and null text as encoded; reference (B,V,C,h,w) and face tokens
             (B,V,g,g,D) of V views; as identity the vertices (B,N,3) in cm.
         """
+        if not len(index):  # what tensors have when no row is asked for, in shape and type
+            return self.rows(torch.zeros(1, dtype=torch.int64)).rows(index)
         chosen = [self.clips[number] for number in index.tolist()]
         columns = {name: [self._tensor(clip, name) for clip in chosen] for name in COLUMNS}
         return LatentPool(

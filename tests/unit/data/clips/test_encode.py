@@ -61,6 +61,9 @@ def test_every_clip_is_encoded_on_its_side_of_the_split(encoded: DatasetFolder) 
         assert torch.equal(rows.reference[:, 3], rows.reference[:, 0])
         assert not torch.equal(rows.reference[:, 2], rows.reference[:, 0])
         assert torch.equal(rows.clips[1], pool.rows(torch.tensor([0])).clips[0])
+        nothing = pool.rows(torch.zeros(0, dtype=torch.int64))
+        assert nothing.clips.shape == (0, *rows.clips.shape[1:])
+        assert torch.equal(nothing.null_text, rows.null_text)
 
 
 def test_latents_are_of_the_frames_as_they_are_cut_and_text_is_the_caption(
@@ -87,6 +90,7 @@ def test_a_finished_encoding_is_left_and_another_is_refused(films: Films, encode
     assert contents(encoded.path) == before
     assert "There is no folder none" in refusal(*given, "--model", "none")
     assert "leave --face-vision out" in refusal(*given, "--face-vision", films.folder)
+    assert "must be that of a folder" in refusal(*given, "--name", "a/b")
 
 
 def test_the_video_vae_and_long_captions(films: Films, dataset: DatasetFolder, tmp_path: Path) -> None:
@@ -116,6 +120,10 @@ def test_the_video_vae_and_long_captions(films: Films, dataset: DatasetFolder, t
     wide = ModelEncoders(lambda: encoders, {"vae": "1"}, 8, (32, 48), "bfloat16")
     with pytest.raises(InvalidRequestError, match="are cut for videos of 128x128 pixels, and the model's have 48x32"):
         encode(*given, wide, LocalEngine(), lambda done: None)
+    shutil.copytree(films.folder, tmp_path / "films")
+    shutil.copy(films.folder / "turn.mp4", tmp_path / "films" / "nod.mp4")
+    with pytest.raises(InvalidRequestError, match=r"nod\.mp4 is not the one that was measured"):
+        encode(given[0], tmp_path / "films", "again", model, LocalEngine(), lambda done: None)
     other = ModelEncoders(lambda: encoders, {"vae": "2"}, 8, (32, 32), "bfloat16")
     with pytest.raises(InvalidRequestError, match=r"is made with networks\.vae '1' and not '2'; choose another --name"):
         encode(*given, other, LocalEngine(), lambda done: None)
