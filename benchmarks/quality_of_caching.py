@@ -115,8 +115,11 @@ def main() -> None:
             pipeline.register_modules(transformer=copy.deepcopy(plain_transformer))
             frames, video = make_video(pipeline, SETTINGS[name], pixels, prompt, options.steps)
             plain = frames if plain is None else plain
-            scores = judge.score(reference, judge.track((frames * 255).round().astype(np.uint8)))
-            video |= {"median_distance": scores.median_distance, "verification_rate": scores.verification_rate}
+            distances = judge.distances(reference, judge.track((frames * 255).round().astype(np.uint8)))
+            known = [distance for distance in distances if distance is not None]
+            verified = sum(distance <= judge.recognizer.same_person_distance for distance in known)
+            video["median_distance"] = float(np.median(known)) if known else None
+            video["verification_rate"] = verified / len(distances)
             if name != "plain":
                 video["psnr_db"] = float(peak_signal_noise_ratio(plain, frames, data_range=1))
                 video["ssim"] = float(structural_similarity(plain, frames, data_range=1, channel_axis=3))

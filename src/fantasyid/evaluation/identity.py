@@ -124,6 +124,10 @@ class Judge:
             embeddings.append(None if face is None else self.recognizer.embed(frame, face))
         return FaceTrack(tuple(faces), tuple(embeddings))
 
+    def distances(self, reference: NDArray[np.float32], track: FaceTrack) -> tuple[float | None, ...]:
+        """Distance of each frame's face to a photo's (D,); None where there is no face."""
+        return tuple(None if face is None else self.recognizer.distance(face, reference) for face in track.embeddings)
+
     def similarity(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
         """Cosine of two embeddings (D,) around the centre, -1 to 1."""
         a, b = a - self.centre, b - self.centre

@@ -11,7 +11,6 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.evaluation.identity import IdentityScores
 from fantasyid.generation.progress import Progress
 from fantasyid.generation.request import GenerationRequest
 from fantasyid.geometry.edit_table import EDITS
@@ -214,10 +213,10 @@ class Handlers:
         if shown is None:
             return ""
         try:
-            scores: IdentityScores | None = self._workshop.likeness(self._workshop.shelf.find(shown))
+            distances = self._workshop.likeness(self._workshop.shelf.find(shown))
         except Exception as error:
             return markup.notice(explain(error))
-        return "" if scores is None else markup.likeness(scores, self._workshop.same_person_distance)
+        return "" if distances is None else markup.likeness(distances, self._workshop.same_person_distance)
 
     def select(self, listed: tuple[str, ...], event: gr.SelectData) -> Updates:
         """A video of the gallery was chosen."""

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fantasyid.evaluation.identity import IdentityScores
 from fantasyid.generation.record import GenerationRecord
 
 _PREVIEW_PIXELS = 192
@@ -89,25 +88,25 @@ def facts(record: GenerationRecord) -> str:
     return f'<div class="fid-facts"><p class="fid-prompt">{escape(asked.prompt)}</p><p>{line}</p></div>'
 
 
-def likeness(scores: IdentityScores, same_person_distance: float) -> str:
+def likeness(distances: Sequence[float | None], same_person_distance: float) -> str:
     """A bar for each frame, high where the face is like the photo's, and a sentence.
 
     Args:
-        scores: Of a video.
+        distances: Of each frame's face to the photo's; None where there is no face.
         same_person_distance: Nearer faces are taken for one person.
     """
     bars = []
-    for number, distance in enumerate(scores.distances):
+    for number, distance in enumerate(distances):
         if distance is None:
             kind, height, said = "none", 0.0, "no face found"
         else:
             kind = "same" if distance <= same_person_distance else "other"
             height, said = _height(distance), f"distance {distance:.2f}"
         bars.append(f'<i class="fid-{kind}" style="height:{height:.0f}%" title="Frame {number + 1}: {said}"></i>')
-    verified = round(scores.verification_rate * scores.num_frames)
+    verified = sum(distance is not None and distance <= same_person_distance for distance in distances)
     sentence = (
-        f"A face recogniser that had no part in training takes {verified} of {scores.num_frames} frames for the person "
-        f"in the photo (distance up to {same_person_distance:g})."
+        f"A face recogniser that had no part in training takes {verified} of {len(distances)} frames for the person in "
+        f"the photo (distance up to {same_person_distance:g})."
     )
     return (
         f'<figure class="fid-likeness"><div class="fid-bars" role="img" aria-label="{escape(sentence)}" '

@@ -11,7 +11,7 @@ from fantasyid.conditioning.prompt_words import doubt_about
 from fantasyid.core.imaging import read_photo
 from fantasyid.core.optional import require
 from fantasyid.core.video import read_video
-from fantasyid.evaluation.identity import IdentityScores, Judge
+from fantasyid.evaluation.identity import Judge
 from fantasyid.generation.person import reader_for
 from fantasyid.generation.progress import SILENT, Progress
 from fantasyid.generation.request import GenerationRequest, PersonRequest
@@ -105,8 +105,8 @@ class Workshop:
         for video in studio.videos(request, progress=progress):
             tell(self.shelf.keep(video))
 
-    def likeness(self, video: KeptVideo) -> IdentityScores | None:
-        """How much each frame looks like the photo; None for a video of nobody.
+    def likeness(self, video: KeptVideo) -> tuple[float | None, ...] | None:
+        """Distance of each frame's face to the photo's, None where there is none; None for a video of nobody.
 
         Args:
             video: Of the shelf.
@@ -118,7 +118,7 @@ class Workshop:
         if photo is None:
             return None
         reference = self._judge.embed_reference(photo, video.record.face_index)
-        return self._judge.score(reference, self._judge.track(read_video(video.paths.video)[0]))
+        return self._judge.distances(reference, self._judge.track(read_video(video.paths.video)[0]))
 
     @property
     def same_person_distance(self) -> float:

@@ -10,7 +10,6 @@ from PIL import Image
 from skimage.data import astronaut
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.evaluation.identity import IdentityScores
 from fantasyid.generation.record import GenerationRecord
 from fantasyid.generation.request import PersonRequest
 from fantasyid.generation.studio import GeneratedVideo
@@ -109,17 +108,7 @@ def test_what_comes_from_outside_cannot_become_markup(shelf: Shelf, photo: Path)
 
 
 def test_bars_are_high_where_the_face_is_alike() -> None:
-    scores = IdentityScores(
-        num_frames=3,
-        frames_without_face=1,
-        detection_rate=2 / 3,
-        verification_rate=1 / 3,
-        median_distance=0.6,
-        reference_similarity=None,
-        inter_frame_similarity=None,
-        distances=(0.45, 0.75, None),
-    )
-    text = markup.likeness(scores, 0.6)
+    text = markup.likeness((0.45, 0.75, None), 0.6)
     assert 'class="fid-same" style="height:75%" title="Frame 1: distance 0.45"' in text
     assert 'class="fid-other" style="height:25%"' in text
     assert 'class="fid-none" style="height:0%" title="Frame 3: no face found"' in text

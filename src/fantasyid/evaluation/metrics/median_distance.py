@@ -15,8 +15,7 @@ from fantasyid.evaluation.seen import Reference, SeenVideo
 
 def frame_distances(video: SeenVideo, reference: Reference) -> Numbers:
     """Distance of each frame's face to the photo's; None where there is no face."""
-    distance = video.instruments.judge.recognizer.distance
-    return tuple(None if face is None else distance(face, reference.embedding) for face in video.track.embeddings)
+    return video.instruments.judge.distances(reference.embedding, video.track)
 
 
 class MedianDistance:
