@@ -1,10 +1,10 @@
 """Processes of this machine."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
+from signal import SIGTERM, raise_signal
 from threading import Thread
 from typing import Any
 
@@ -93,4 +93,4 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None, "started by run"
     parent.join()
-    os._exit(1)
+    raise_signal(SIGTERM)
