@@ -4,7 +4,7 @@ PHOTO := outputs/astronaut.png
 VIDEO := outputs/demo.mp4
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-lowest
+.PHONY: demo test test-browser test-lowest
 
 demo: $(INSTALLED)
 	mkdir -p outputs
@@ -20,6 +20,10 @@ test: $(INSTALLED)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2
+
+# The page in a real browser.
+test-browser: $(INSTALLED)
+	FANTASYID_BROWSER=$$(command -v chromium) OMP_NUM_THREADS=1 .venv/bin/pytest tests/end_to_end/test_ui_browser.py
 
 # The tests with the lowest versions that pyproject.toml allows; set up anew each time, about 8 GB.
 test-lowest:
