@@ -119,11 +119,16 @@ class StudioMaker:
         import hashlib
 
         from fantasyid.core.code_fingerprint import code_fingerprint
+        from fantasyid.core.input_files import file_sha256
 
         asked = self.studio.complete(self._of(row)).model_dump(mode="json")
         asked["person"].pop("photos")  # a photo counts by what it shows, not by where it lies
-        photo = hashlib.sha256(row.photo.read_bytes()).hexdigest()
-        parts = (str(asked), photo, self.studio.weights_sha256, code_fingerprint("fantasyid.generation.studio"))
+        parts = (
+            str(asked),
+            file_sha256(row.photo),
+            self.studio.weights_sha256,
+            code_fingerprint("fantasyid.generation.studio"),
+        )
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def make(self, row: "RunRow", path: Path) -> None:

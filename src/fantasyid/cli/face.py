@@ -1,6 +1,5 @@
 """`fantasyid face`: what is read from the face in a photo, to look at and to take elsewhere."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +109,7 @@ def inspect(
         from PIL import Image
 
         from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
-        from fantasyid.core.imaging import read_photo
+        from fantasyid.core.imaging import read_photo_and_sha256
         from fantasyid.core.mesh_files import write_mesh
         from fantasyid.face.drawing import DrawableHead
         from fantasyid.face.reader import FaceReader
@@ -118,8 +117,7 @@ def inspect(
         from fantasyid.face.registry import reader_backends
         from fantasyid.geometry.flame import DEFAULT_FOLDER, FlameModel
 
-        pixels = read_photo(photo)
-        photo_sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
+        pixels, photo_sha256 = read_photo_and_sha256(photo)
     with progress.stage("Loading the networks"):
         reader_model = load_component(MINI_FOLDER, "face_reader_model")
         reader = FaceReader(reader_model, *reader_backends(backend, deca_folder))

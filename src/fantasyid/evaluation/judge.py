@@ -4,7 +4,6 @@ The second half of the evaluation; the first (`fantasyid.evaluation.generate`) l
 judgement is kept, so an interrupted run goes on where it stopped, and what was made of something else is judged anew.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from fantasyid.checkpoints.builtin import MINI_FOLDER
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.input_files import file_sha256
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.output_files import write_file, write_together
 from fantasyid.evaluation.identity import Judge
@@ -104,7 +104,7 @@ def _judge(
 ) -> VideoJudgement:
     """Measure one row's video against the person's photo and against somebody else's."""
     images, fps = load_frames(path)
-    video = SeenVideo(lambda: images, fps, instruments, hashlib.sha256(path.read_bytes()).hexdigest(), row.asks)
+    video = SeenVideo(lambda: images, fps, instruments, file_sha256(path), row.asks)
     own, shuffled = references[row.person.name], references[other]
     return VideoJudgement(
         recognizer=instruments.judge.name,

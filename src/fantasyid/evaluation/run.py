@@ -1,6 +1,5 @@
 """Make and judge the videos of an evaluation; what is there of the same things is not made again."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
+from fantasyid.core.input_files import file_sha256
 from fantasyid.core.output_files import make_folder, write_file
 from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.kept import KeptMeasurement, Sha256, measure_all, read_kept
@@ -146,11 +146,13 @@ def _video(
         name = folder.pattern.format(person=row.person.name, prompt=row.prompt.key, seed=row.seed)
         return base / folder.folder / name, None
     path, made_of = out / "videos" / row.system / f"{row.name}.mp4", maker.made_of(row)
-    if kept is None or kept.made_of != made_of or not path.is_file() or kept.video_sha256 != _sha256(path):
+    if kept is None or kept.made_of != made_of or not path.is_file() or kept.video_sha256 != file_sha256(path):
         make_folder(path.parent)
         maker.make(row, path)
         # Kept at once: if judging is interrupted, the video need not be made again.
-        made = _item(row, "", made_of=made_of, video_sha256=_sha256(path), failure="It was made and not judged yet.")
+        made = _item(
+            row, "", made_of=made_of, video_sha256=file_sha256(path), failure="It was made and not judged yet."
+        )
         make_folder(item_path(out, row).parent)
         write_file(item_path(out, row), made.model_dump_json().encode())
     return path, made_of
@@ -188,11 +190,6 @@ def _item(
         failure=failure,
         measured=measured or {},
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_items(out: Path, rows: Sequence[RunRow]) -> list[RunItem]:

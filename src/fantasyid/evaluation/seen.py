@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.imaging import read_photo, to_tensor
+from fantasyid.core.input_files import file_sha256
 from fantasyid.core.video import open_video
 from fantasyid.evaluation.identity import FaceTrack, Judge
 from fantasyid.evaluation.protocol import Aspect
@@ -119,9 +120,7 @@ class SeenVideo:
             UnreadableVideoError: It cannot be read.
         """
         film = open_video(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(film.frames, film.fps, instruments, digest, asks)
+        return cls(film.frames, film.fps, instruments, file_sha256(path), asks)
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,5 @@
 """What is kept beside a video: the request, filled in with what was used, and the facts to make it again."""
 
-import hashlib
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid import __version__
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.core.input_files import check_input_file
+from fantasyid.core.input_files import check_input_file, file_sha256
 from fantasyid.generation.request import GenerationRequest, PersonRequest
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -113,7 +112,7 @@ def _same(file: Path, sha256: str | None, record: Path) -> Path:
     found = next((place for place in (file, record.parent / file.name) if place.is_file()), None)
     if found is None:
         raise InvalidRequestError(f"{file}, which {record} names, is not there; give the file on the command line.")
-    if hashlib.sha256(found.read_bytes()).hexdigest() != sha256:
+    if file_sha256(found) != sha256:
         raise InvalidRequestError(
             f"{found} is another file than the one {record} names; give the file on the command line to use it anyway."
         )

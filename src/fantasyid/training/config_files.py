@@ -8,8 +8,8 @@ import yaml
 from pydantic import ValidationError
 
 from fantasyid.core.errors import InvalidRequestError, short_reason
-from fantasyid.core.input_files import check_input_file
 from fantasyid.core.output_files import write_file
+from fantasyid.core.yaml_files import read_fields
 from fantasyid.training.config import STAGES, AnyStage
 
 CONFIG_FILE = "config.yaml"
@@ -25,14 +25,7 @@ def load_stage(path: Path, stage: str) -> AnyStage:
     Raises:
         InvalidRequestError: The file is missing, or a field of it is wrong; the message names file, field and remedy.
     """
-    check_input_file(path, "preset")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InvalidRequestError(f"The preset {path} is not YAML ({reason}); see configs/train.") from error
-    if not isinstance(content, dict):
-        raise InvalidRequestError(f"The preset {path} holds no fields; see configs/train.")
+    content = read_fields(path, "configs/train")
     if content.get("stage", stage) != stage:
         raise InvalidRequestError(f"{path} is a config of the stage {content['stage']}; give one of {stage}.")
     try:

@@ -55,8 +55,8 @@ GENERATION = (
     Mutation(
         "a changed photo is noticed",
         "generation/record.py",
-        ".hexdigest() != sha256",
-        ".hexdigest() is None",
+        "if file_sha256(found) != sha256",
+        "if file_sha256(found) is None",
         _FILES,
     ),
     Mutation("single options go before a preset", _COMMAND, "_put(fields, place, options[option])", "pass", _PRESET),
