@@ -5,8 +5,9 @@ python -m benchmarks.quality_of_caching --photos PHOTO ... --out benchmarks/resu
 Every setting makes the same videos (same photos, prompts, seed and steps) as the plain path does. Kept of each are the
 share of block evaluations that was computed, how far the frames are from the plain path's (PSNR, SSIM), and the face
 recogniser's distance to the photo, which the built-in model was not trained with. Numbers to be quoted take at least
-20 pairs of photo and prompt: four photos with the prompts of the evaluation. Needs no GPU. A run that is cut goes on
-where it stopped, on the same machine at the same commit; `--minutes` ends it early.
+20 pairs of photo and prompt: four photos with the prompts of the evaluation. Needs no GPU; with `--device cuda` the
+settings with fp8 multiply as a GPU does. A run that is cut goes on where it stopped, on the same machine at the same
+commit; `--minutes` ends it early.
 """
 
 import argparse
@@ -47,6 +48,11 @@ def taylor(interval: int) -> Acceleration:
     return Acceleration(cache="taylor", cache_interval=interval)
 
 
+def fp8(options: Acceleration) -> Acceleration:
+    """The same with fp8."""
+    return options.model_copy(update={"fp8": True})
+
+
 def first_block(threshold: float) -> Acceleration:
     """Repeat while the first block's addition changes by less than `threshold`."""
     return Acceleration(cache="first-block", cache_threshold=threshold)
@@ -65,6 +71,8 @@ SETTINGS = {
     "guided_40_100": Setting(guidance_interval=(0.4, 1.0)),
     "first_block_20": Setting(first_block(0.20)),
     "taylor_4": Setting(taylor(4)),
+    "fp8": Setting(fp8(Acceleration())),
+    "fp8_taylor_2_guided_0_60": Setting(fp8(taylor(2)), (0.0, 0.6)),
 }
 
 
@@ -90,16 +98,17 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", type=Path, required=True, help="one of each person")
     parser.add_argument("--prompts", nargs="+", default=PROMPTS, help="default: those of the evaluation")
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="default: cpu")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="when to stop; a later call goes on")
     options = parser.parse_args()
 
     end = time.monotonic() + 60 * options.minutes
     judge = Judge.builtin()
-    pipeline = FantasyIDPipeline.from_pretrained("mini", torch_dtype=torch.float32)
+    pipeline = FantasyIDPipeline.from_pretrained("mini", torch_dtype=torch.float32).to(options.device)
     pipeline.set_progress_bar_config(disable=True)
     plain_transformer = pipeline.transformer
-    results = Results(options.out, torch.device("cpu"))
+    results = Results(options.out, options.device)
     for photo, prompt in product(options.photos, options.prompts):
         pair = f"{hashlib.sha256(photo.read_bytes()).hexdigest()[:12]}, {options.steps} steps: {prompt}"
         missing = [name for name in options.only if pair not in results.content["rows"].get(name, {}).get("videos", {})]
