@@ -148,6 +148,15 @@ TaughtEncoder = Annotated[
 ]
 
 
+Flame = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your FLAME, for pools that hold its vertices: a new encoder gets its mesh. Default: the built-in head.",
+        rich_help_panel=_INPUTS,
+    ),
+]
+
+
 @train_app.command()
 def pairs(
     config: Config,
@@ -155,6 +164,7 @@ def pairs(
     out: Out,
     init: VideoInit = None,
     encoder: TaughtEncoder = None,
+    flame: Flame = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train the video model on pairs of frames, where most is learned about faces.
@@ -164,7 +174,7 @@ def pairs(
       torchrun --nproc-per-node 2 -m fantasyid train pairs --config configs/train/mini-pairs.yaml --pool pairs
       --encoder runs/encoder/result --out runs/pairs
     """
-    _train("pairs", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder)
+    _train("pairs", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder, flame=flame)
 
 
 @train_app.command()
@@ -174,6 +184,7 @@ def clips(
     out: Out,
     init: VideoInit = None,
     encoder: TaughtEncoder = None,
+    flame: Flame = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train the video model on clips, which add motion.
@@ -183,7 +194,7 @@ def clips(
       torchrun --nproc-per-node 2 -m fantasyid train clips --config configs/train/mini-clips.yaml --pool clips
       --init runs/pairs/result --out runs/clips
     """
-    _train("clips", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder)
+    _train("clips", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder, flame=flame)
 
 
 @train_app.command("shrink-shape")

@@ -133,6 +133,42 @@ def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> tor
     return torch.cat([noisy, conditions], dim=2)
 
 
+def takes_reference(config: Mapping[str, Any]) -> bool:
+    """Whether a base has channels for a reference latent (CogVideoX-I2V), or the noisy latents' alone (text-to-video).
+
+    Args:
+        config: The transformer's config.
+    """
+    return bool(config["in_channels"] != config["out_channels"])
+
+
+def with_reference(config: Mapping[str, Any], noisy: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+    """Make noisy latents what a base takes: with a reference beside them, or as they are.
+
+    Args:
+        config: The transformer's config.
+        noisy: (B, T, C, h, w), the transformer's order.
+        reference: As in `concat_reference`; unused by a base without channels for it.
+
+    Returns:
+        (B, T, in_channels, h, w) in the dtype of `noisy`.
+    """
+    return concat_reference(noisy, reference) if takes_reference(config) else noisy
+
+
+def offset(config: Mapping[str, Any], noisy: torch.Tensor) -> torch.Tensor | None:
+    """What CogVideoX 1.5's image-to-video base is told beside the time; it was trained with the value 2 only.
+
+    Args:
+        config: The transformer's config.
+        noisy: Gives device and dtype.
+
+    Returns:
+        (1,), or None for models that are not told one.
+    """
+    return None if config["ofs_embed_dim"] is None else noisy.new_full((1,), 2.0)
+
+
 def padding_frames(config: Mapping[str, Any], frames: int) -> int:
     """Count the latent frames to put before a video so that CogVideoX 1.5's temporal patches divide it.
 

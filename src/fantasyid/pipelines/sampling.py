@@ -11,7 +11,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from einops import repeat
 from torch import Tensor
 
-from fantasyid.conditioning.latents import concat_reference
+from fantasyid.conditioning.latents import offset, with_reference
 from fantasyid.core.errors import NotFiniteError
 from fantasyid.core.upstream import reset_step_cache
 from fantasyid.models.injection import IdentityKeyValues
@@ -20,9 +20,6 @@ from fantasyid.pipelines.parallel import DeviceGroup
 
 Scheduler: TypeAlias = CogVideoXDDIMScheduler | CogVideoXDPMScheduler
 Generators: TypeAlias = torch.Generator | list[torch.Generator] | None
-
-_OFFSET = 2.0
-"""What CogVideoX 1.5's image-to-video base is told beside the time; it was trained with this value only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,13 +247,11 @@ def predict(
     repeats = text.shape[0] // state.latents.shape[0]
     noisy = scheduler.scale_model_input(state.latents, timestep).to(text.dtype)
     hidden_states = repeat(noisy, "b t c h w -> (n b) t c h w", n=repeats)
-    if transformer.config.in_channels != noisy.shape[2]:
-        hidden_states = concat_reference(hidden_states, person.reference)
     arguments: dict[str, Any] = {
-        "hidden_states": hidden_states,
+        "hidden_states": with_reference(transformer.config, hidden_states, person.reference),
         "encoder_hidden_states": text,
         "timestep": timestep.expand(text.shape[0]),
-        "ofs": None if transformer.config.ofs_embed_dim is None else noisy.new_full((1,), _OFFSET),
+        "ofs": offset(transformer.config, noisy),
         "image_rotary_emb": denoiser.rotary,
         "identity_key_values": person.key_values,
         "identity_scale": person.identity_scale,

@@ -41,7 +41,7 @@ class OptimiserConfig(Strict):
     steps: Count
     """Steps taken; the learning rate falls to zero at their end."""
     batch_size: Count
-    """Samples a step, in each process."""
+    """Samples a step, of all processes together."""
     learning_rate: float = Field(gt=0)
     """Peak, after the warm-up."""
     warmup_steps: int = Field(default=200, ge=0)
@@ -137,11 +137,13 @@ class TransformerConfig(Strict):
     attention_head_dim: Count = 64
     """Width of a head."""
     in_channels: Count = 16
-    """Channels of noise and reference together."""
+    """Channels of noise and reference together; a base with `out_channels` alone takes no reference."""
     out_channels: Count = 16
     """Channels of a latent."""
     time_embed_dim: Count = 512
     """Width of the time's embedding."""
+    ofs_embed_dim: Count | None = None
+    """Width of the embedding of CogVideoX-1.5-I2V's offset; None for a base that is told none."""
     text_embed_dim: Count = 4096
     """Width of the text states."""
     num_layers: Count = 30
@@ -164,6 +166,10 @@ class TransformerConfig(Strict):
     """Tokens of a prompt."""
     use_rotary_positional_embeddings: bool = False
     """Rotary codes in place of added ones."""
+    use_learned_positional_embeddings: bool = False
+    """Added codes that are weights, beside the rotary ones: CogVideoX-5B-I2V's."""
+    patch_bias: bool = True
+    """Of the patch embedding; CogVideoX 1.5 has none."""
     identity_token_dim: Count | None = None
     """Width of the identity tokens; None builds no injection."""
     injection_dim: Count | None = None
@@ -291,6 +297,8 @@ class VideoObjectiveConfig(Strict):
     """Fraction of samples without identity tokens."""
     drop_all: Fraction = 0.05
     """Fraction of samples with none of the three."""
+    views: Literal["any", "first"] = "any"
+    """Which of a clip's views the person is shown by; "first" is the ablation without multi-view collections."""
     shape_noise: Weight = 0.2
     """Standard deviation added to the known head shape."""
     drift_weight: Weight = 0.01
@@ -376,6 +384,16 @@ class VideoStage(StageConfig):
             for name in ("identity_encoder", "freeze_base"):
                 if getattr(self.objective, name) != VideoObjectiveConfig.model_fields[name].default:
                     raise ValueError(f"objective.{name} needs model.identity_token_dim; set that, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_has_a_place(self) -> "VideoStage":
+        has_place = self.model.in_channels != self.model.out_channels
+        if not has_place and "drop_reference" in self.objective.model_fields_set and self.objective.drop_reference:
+            raise ValueError(
+                "objective.drop_reference needs a base that takes a reference, and model.in_channels is out_channels; "
+                "leave it out"
+            )
         return self
 
 

@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from torch import Tensor
 
 from fantasyid.core.errors import InvalidRequestError, short_reason
 from fantasyid.core.network_folder import load_network
-from fantasyid.geometry.decimate import MeshHierarchy
+from fantasyid.geometry.decimate import MeshHierarchy, build_hierarchy
+from fantasyid.geometry.flame import FlameModel
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.frame_vae import forget_older_frames, is_frame_vae
@@ -22,6 +24,7 @@ from fantasyid.training.config_files import differences
 
 Network = TypeVar("Network")
 _WRONG_SIZES = (ValueError, TypeError, RuntimeError, AssertionError, KeyError, IndexError, ArithmeticError)
+_SPIRAL_LENGTH = 9
 _REMEDY = "give the folder `result` of a finished stage"
 
 
@@ -127,30 +130,43 @@ def transformer(config: TransformerConfig, init: Path | None) -> FantasyIDTransf
 
 
 def identity_encoder(
-    config: IdentityEncoderConfig, token_dim: int, taught: Path | None, init: Path | None, head: HeadModel
+    config: IdentityEncoderConfig, token_dim: int, taught: Path | None, init: Path | None, flame: Path | None = None
 ) -> IdentityEncoder:
-    """The encoder that was taught, or that of the stage before where it has one, else a new one on the built-in mesh.
+    """The encoder that was taught, or that of the stage before where it has one, else a new one.
 
     Args:
         config: The preset's.
         token_dim: Width of the tokens.
         taught: Result of the stage encoder.
         init: Result of the stage before.
-        head: The head model.
+        flame: The user's FLAME, whose mesh a new encoder gets; None is the built-in head's.
     """
     encoder: IdentityEncoder
-    hierarchy, fields = MeshHierarchy.load(), {"token_dim": token_dim, **config.model_dump()}
+    fields = {"token_dim": token_dim, **config.model_dump()}
     before = None if init is None else init / "identity_encoder"
     folder = taught / "identity_encoder" if taught is not None else before
     if folder is not None and (taught is not None or folder.is_dir()):
         encoder = load(folder, IdentityEncoder)
         check_same(fields, encoder.config, folder)
         return encoder
+    hierarchy, template = _builtin_mesh() if flame is None else _flame_mesh(FlameModel.load(flame))
     mesh = {"levels": hierarchy.num_vertices, "spiral_length": hierarchy.spirals[0].shape[1]}
     encoder = build(IdentityEncoder, {**mesh, **fields})
     if encoder.config.use_vertices:
         spirals = [torch.from_numpy(spiral) for spiral in hierarchy.spirals]
         pairs = zip(hierarchy.down_index, hierarchy.down_weight, strict=True)
         down = [(torch.from_numpy(index), torch.from_numpy(weight)) for index, weight in pairs]
-        encoder.set_hierarchy(spirals, down, head.mean.cpu(), hierarchy.topology_hash)
+        encoder.set_hierarchy(spirals, down, template, hierarchy.topology_hash)
     return encoder
+
+
+def _builtin_mesh() -> tuple[MeshHierarchy, Tensor]:
+    return MeshHierarchy.load(), HeadModel.load().mean
+
+
+def _flame_mesh(flame: FlameModel) -> tuple[MeshHierarchy, Tensor]:
+    """FLAME at three levels, each with a quarter of the vertices (5023, 1256, 314), and its mean head in cm."""
+    template, count = 100 * flame.template, len(flame.template)
+    coarser = tuple(-(-count // fewer) for fewer in (4, 16))
+    hierarchy = build_hierarchy(template.double().numpy(), flame.topology, coarser, _SPIRAL_LENGTH)
+    return hierarchy, template

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.upstream import copy_all
 
 
@@ -32,6 +33,25 @@ def rank() -> int:
 def num_processes() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_share(batch_size: int, accumulation: int = 1) -> int:
+    """How many samples of a batch are computed at once in each process.
+
+    Args:
+        batch_size: Samples a step, of all processes together.
+        accumulation: In how many parts each process computes its own.
+
+    Raises:
+        InvalidRequestError: They cannot be shared out evenly.
+    """
+    parts = num_processes() * accumulation
+    if batch_size % parts:
+        raise InvalidRequestError(
+            f"A batch of {batch_size} cannot be shared out among {num_processes()} processes that each compute theirs "
+            f"in {accumulation} parts; choose a batch_size that is a multiple of {parts}."
+        )
+    return batch_size // parts
 
 
 def equalise(model: nn.Module) -> None:

@@ -27,7 +27,6 @@ from fantasyid.training.config import (
     AnyStage,
     EncoderStage,
     ReaderStage,
-    TransformerConfig,
     VaeStage,
     VideoStage,
     VisionStage,
@@ -38,8 +37,8 @@ from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
 from fantasyid.training.objectives.vae import VaeObjective, latent_statistics, reconstruct, training_pictures
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.objectives.vision import VisionObjective
-from fantasyid.training.parallel import rank, start_processes
-from fantasyid.training.trainer import Trainer
+from fantasyid.training.parallel import own_share, rank, start_processes
+from fantasyid.training.trainer import BatchPart, Trainer
 
 _NOT_OF_THE_OBJECTIVE = {"freeze_base", "identity_encoder"}
 
@@ -56,6 +55,7 @@ class StageInputs:
         init: Result to start from; of this stage for reader, vae and decoder, of the one before for pairs and clips.
         vision: Result of the stage vision, for vae, decoder and encoder.
         encoder: Result of the stage encoder, for pairs and clips.
+        flame: The user's FLAME, for pairs and clips whose pools hold its vertices; None is the built-in head.
     """
 
     pools: tuple[Path, ...]
@@ -65,6 +65,7 @@ class StageInputs:
     init: Path | None = None
     vision: Path | None = None
     encoder: Path | None = None
+    flame: Path | None = None
 
     def only_pool(self, stage: str) -> Path:
         """The folder of a stage that takes one."""
@@ -106,23 +107,23 @@ def _train_reader(config: ReaderStage, inputs: StageInputs) -> None:
     model = networks.face_reader(config.model, inputs.init, lambda: mean_landmarks(rigs))
     model.to(inputs.device).train()
     views = FaceViews.open(inputs.only_pool(config.stage), inputs.device)
-    batch_size = config.optimiser.batch_size
+    batch_size = own_share(config.optimiser.batch_size)
     _check_enough(batch_size // 2, {"people in the views": len(views), "photos in the rigs": len(rigs)})
-    rng = _rng(config)
-    trainer = Trainer(model, config.optimiser, inputs.out, rng)
+    rng = np.random.default_rng()
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
     objective = ReaderObjective(views, rigs, head, batch_size, rng, **config.objective.model_dump())
-    _finish(trainer, lambda: objective(model), inputs.out)
+    _finish(trainer, lambda _: objective(model), inputs.out)
 
 
 def _train_vision(config: VisionStage, inputs: StageInputs) -> None:
     model = networks.build(FaceVisionModel, config.model.model_dump()).to(inputs.device)
     pool, rigs = ClipPool.open(inputs.only_pool(config.stage)), _rigs(inputs)
-    batch_size = config.optimiser.batch_size
+    batch_size = own_share(config.optimiser.batch_size)
     _check_enough(batch_size, {"clips in the pool": len(pool)})
-    rng = _rng(config)
-    trainer = Trainer(model, config.optimiser, inputs.out, rng)
+    rng = np.random.default_rng()
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
     objective = VisionObjective(pool, rigs, batch_size, rng, **config.objective.model_dump())
-    _finish(trainer, lambda: objective(model), inputs.out)
+    _finish(trainer, lambda _: objective(model), inputs.out)
 
 
 def _train_vae(config: VaeStage, inputs: StageInputs) -> None:
@@ -133,17 +134,17 @@ def _train_vae(config: VaeStage, inputs: StageInputs) -> None:
     vae = networks.frame_vae(config.model, inputs.init)
     vae.to(inputs.device).encoder.requires_grad_(not decoder_only)
     pictures = torch.cat([training_pictures(pool, inputs.device) for pool in _clip_pools(inputs)])
-    generator = _generator(config, inputs)
-    trainer = Trainer(vae, config.optimiser, inputs.out, generator)
+    generator = torch.Generator(inputs.device)
+    trainer = Trainer(vae, config.optimiser, inputs.out, config.seed, generator)
     objective = VaeObjective(
         pictures=pictures,
         vision=vision,
-        batch_size=config.optimiser.batch_size,
+        batch_size=own_share(config.optimiser.batch_size),
         generator=generator,
         reconstruct=torch.compile(reconstruct, dynamic=False) if config.optimiser.compile else reconstruct,
         **config.objective.model_dump(),
     )
-    trainer.fit(lambda: objective(vae))
+    trainer.fit(lambda _: objective(vae))
     if rank() == 0:
         result: Any = trainer.averaged
         if not decoder_only:
@@ -155,19 +156,19 @@ def _train_vae(config: VaeStage, inputs: StageInputs) -> None:
 def _train_encoder(config: EncoderStage, inputs: StageInputs) -> None:
     head = HeadModel.load().to(inputs.device)
     token_dim, fields = config.model.identity_token_dim, config.objective.identity_encoder
-    encoder = networks.identity_encoder(fields, token_dim, None, inputs.init, head).to(inputs.device)
+    encoder = networks.identity_encoder(fields, token_dim, None, inputs.init).to(inputs.device)
     vision = networks.vision_network(inputs.vision).to(inputs.device)
     model = TaughtEncoder(vision, encoder).to(inputs.device).train()
-    rng = _rng(config)
-    trainer = Trainer(model, config.optimiser, inputs.out, rng)
+    rng = np.random.default_rng()
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
     objective = EncoderObjective(
         pools=_clip_pools(inputs),
         head=head,
-        batch_size=config.optimiser.batch_size,
+        batch_size=own_share(config.optimiser.batch_size),
         rng=rng,
         **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
     )
-    trainer.fit(lambda: objective(model))
+    trainer.fit(lambda _: objective(model))
     if rank() == 0:
         averaged: Any = trainer.averaged
         objective.measure_population(averaged)
@@ -176,12 +177,12 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> None:
 
 
 def _train_video(config: VideoStage, inputs: StageInputs) -> None:
-    head = HeadModel.load().to(inputs.device)
+    own_share(config.optimiser.batch_size)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
     token_dim, encoder = config.model.identity_token_dim, None
     if token_dim is not None:
         fields = config.objective.identity_encoder
-        encoder = networks.identity_encoder(fields, token_dim, inputs.encoder, inputs.init, head)
+        encoder = networks.identity_encoder(fields, token_dim, inputs.encoder, inputs.init, inputs.flame)
         encoder.to(inputs.device).train()
     elif inputs.encoder is not None:
         raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
@@ -189,62 +190,57 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> None:
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_(is_injected(name))
     model = VideoModel(transformer, encoder)
-    pools = _latent_pools(inputs, config.model)
-    generator = _generator(config, inputs)
-    trainer = Trainer(model, config.optimiser, inputs.out, generator)
+    pools = _latent_pools(inputs, config)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed)
     if config.optimiser.compile:
         transformer.compile_repeated_blocks(fullgraph=True)
     objective = VideoObjective(
         pools=pools,
         scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
-        head=head,
+        head=HeadModel.load().to(inputs.device),
         batch_size=config.optimiser.batch_size,
-        generator=generator,
+        seed=config.seed,
+        device=torch.device(inputs.device),
         **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
     )
-    trainer.fit(lambda: objective(model))
+    trainer.fit(lambda part: objective(model, part))
     if rank() == 0:
         averaged: Any = trainer.averaged
         averaged.transformer.save_pretrained(inputs.out / "result" / "transformer")
         if encoder is not None:
-            objective.measure_population(averaged.identity_encoder)
+            objective.measure_population(averaged, config.optimiser.steps)
             averaged.identity_encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
 
 
-def _finish(trainer: Trainer, losses: Callable[[], Any], folder: Path) -> None:
+def _finish(trainer: Trainer, losses: Callable[[BatchPart], Any], folder: Path) -> None:
     trainer.fit(losses)
     if rank() == 0:
         result: Any = trainer.averaged
         result.save_pretrained(folder / "result")
 
 
-def _generator(config: AnyStage, inputs: StageInputs) -> torch.Generator:
-    """Each process draws its own samples."""
-    return torch.Generator(inputs.device).manual_seed(config.seed + rank())
-
-
-def _rng(config: AnyStage) -> np.random.Generator:
-    """As `_generator`, for stages that draw with numpy."""
-    return np.random.default_rng(config.seed + rank())
-
-
 def _clip_pools(inputs: StageInputs) -> list[ClipPool]:
     return [ClipPool.open(folder) for folder in inputs.pools]
 
 
-def _latent_pools(inputs: StageInputs, config: TransformerConfig) -> list[LatentPool]:
-    """The encoded pools, which must have the widths of the transformer and one number of frames."""
+def _latent_pools(inputs: StageInputs, config: VideoStage) -> list[LatentPool]:
+    """The encoded pools, which must have the widths of the transformer and one number of frames, and known heads."""
     pools = [LatentPool.open(folder, inputs.device) for folder in inputs.pools]
     for folder, pool in zip(inputs.pools, pools, strict=True):
         _, frames, channels, _, _ = pool.clips.shape
         found = {"frames": frames, "out_channels": channels, "text_embed_dim": pool.text.shape[-1]}
-        wanted = {"frames": pools[0].clips.shape[1], **config.model_dump(include=set(found))}
+        wanted = {"frames": pools[0].clips.shape[1], **config.model.model_dump(include=set(found))}
         for name, count in found.items():
             if count != wanted[name]:
                 raise InvalidRequestError(
                     f"The pool {folder} has {count} {name}, and {wanted[name]} are needed by the preset and the first "
                     "pool; encode it again with `fantasyid data encode-pool`, or choose another."
                 )
+        if pool.identity.ndim == 3 and config.objective.shape_noise > 0:
+            raise InvalidRequestError(
+                f"The pool {folder} holds vertices, and shape_noise {config.objective.shape_noise} is one of "
+                "coefficients; set objective.shape_noise to 0."
+            )
     return pools
 
 

@@ -5,6 +5,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,50 @@ from tqdm import tqdm
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import link_or_copy
 from fantasyid.core.upstream import move_all_towards
+from fantasyid.training.chance import reseed, seed_of
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.parallel import average_gradients, equalise, num_processes, rank
-from fantasyid.training.random_states import RandomStates
 
 Losses = dict[str, Tensor]
 _LOG_EVERY = 50
 _SAVE_EVERY_SECONDS = 120
 
 
+@dataclass(frozen=True)
+class BatchPart:
+    """Which samples of which step are asked for.
+
+    Attributes:
+        step: The step, from 0.
+        part: Which part of its batch, from 0.
+        parts: How many parts it is shared out into.
+    """
+
+    step: int
+    part: int = 0
+    parts: int = 1
+
+    def rows(self, batch_size: int) -> slice:
+        """Where the part stands in a batch of all parts together."""
+        count = batch_size // self.parts
+        return slice(self.part * count, (self.part + 1) * count)
+
+
 class Trainer:
     """Trains one module and keeps a running average of its weights, in one process or in several.
 
-    A run that was stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit. So between this
-    and `fit` nothing may be drawn at random.
+    All that a step draws is a function of the seed, the step and the process, and nothing of it is kept: a run that was
+    stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit.
 
     Args:
         model: What is trained; parameters that do not require gradients stay as they are.
         config: How.
         folder: Where `checkpoint.pt` and `log.jsonl` are written; a checkpoint found there is continued.
-        random: What the losses draw from, beside PyTorch's default generators.
+        seed: Of what the losses draw from `random` and from PyTorch's default generators.
+        random: What the losses draw from beside those, if anything.
 
     Raises:
-        InvalidRequestError: The checkpoint is damaged, has no states of random numbers, or those of another kind of
-            device; or several processes would continue it.
+        InvalidRequestError: The checkpoint is damaged, or the processes cannot share a batch out.
     """
 
     def __init__(
@@ -48,9 +69,11 @@ class Trainer:
         model: nn.Module,
         config: OptimiserConfig,
         folder: Path,
-        random: np.random.Generator | torch.Generator,
+        seed: int,
+        random: np.random.Generator | torch.Generator | None = None,
     ) -> None:
         self.model, self.config, self.folder = model, config, folder
+        self.seed, self.random = seed, random
         weights = [p for p in model.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in weights if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -59,7 +82,6 @@ class Trainer:
         fused = weights[0].is_cuda
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=fused)
         self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
-        self.random_states = RandomStates(random, weights[0].device)
         self.step, self.seconds = 0, 0.0
         equalise(model)
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,11 +103,11 @@ class Trainer:
         """The result: the model with averaged weights."""
         return self.average.module
 
-    def fit(self, losses: Callable[[], Losses]) -> None:
+    def fit(self, losses: Callable[[BatchPart], Losses]) -> None:
         """Train until the steps are taken.
 
         Args:
-            losses: Draws a batch and returns its losses; `"loss"` is minimised, the others are logged.
+            losses: Draws a part of a batch and returns its losses; `"loss"` is minimised, the others are logged.
         """
         start, before = time.monotonic(), self.seconds
         saved = start
@@ -96,7 +118,8 @@ class Trainer:
             while self.step < self.config.steps:
                 for group in self.optimiser.param_groups:
                     group["lr"] = self._learning_rate()
-                values = losses()
+                self._reseed()
+                values = losses(BatchPart(self.step, rank(), num_processes()))
                 self.optimiser.zero_grad(set_to_none=True)
                 values["loss"].backward()  # type: ignore[no-untyped-call]
                 average_gradients(self.model.parameters())
@@ -113,6 +136,7 @@ class Trainer:
                     saved = time.monotonic()
         if is_first:
             self.save()
+        self._reseed()  # what is measured with the result does not depend on where this process began
 
     def save(self) -> None:
         """Write the checkpoint; the one before stays beside it.
@@ -133,7 +157,6 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "random": self.random_states.state_dict(),
         }
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
@@ -143,27 +166,22 @@ class Trainer:
         partial.replace(self.checkpoint)
 
     def _resume(self) -> None:
-        if num_processes() > 1:
-            raise InvalidRequestError(
-                f"{self.checkpoint} keeps the random numbers of process 0 alone, so all would draw the same samples; "
-                "continue it in one process, or start from its result with --init in another folder."
-            )
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
             remedy = f"put {self.previous} in its place" if self.previous.exists() else "start anew in another folder"
             raise InvalidRequestError(f"{self.checkpoint} is damaged ({error}); {remedy}.") from error
-        if "random" not in state:
-            raise InvalidRequestError(
-                f"{self.checkpoint} is of an earlier version, which did not keep the states of random numbers; "
-                "continue it with that version, or start anew in another folder."
-            )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.average.n_averaged.fill_(self.step)
-        self.random_states.load_state_dict(state["random"])
+
+    def _reseed(self) -> None:
+        here = (self.seed, self.step, rank())
+        torch.manual_seed(seed_of("torch", *here))
+        if self.random is not None:
+            reseed(self.random, "own", *here)
 
     def _learning_rate(self) -> float:
         warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))

@@ -39,16 +39,16 @@ TRAINING = (
     Mutation(
         "the network is told the time of the noise",
         "training/objectives/video.py",
-        "                timesteps,\n                image_rotary_emb",
-        "                timesteps.flip(0),\n                image_rotary_emb",
+        "                timesteps,\n                ofs",
+        "                timesteps.flip(0),\n                ofs",
         _ROWS + "test_the_time_told_is_that_of_the_noise",
     ),
     # Rows
     Mutation(
         "head shapes are of the rows of the face tokens",
         "training/objectives/video.py",
-        "identity = rows.identity.float()",
-        "identity = rows.identity.roll(1, 0).float()",
+        "shape = rows.identity.float()",
+        "shape = rows.identity.roll(1, 0).float()",
         _SAME_ROW,
     ),
     Mutation(
@@ -82,7 +82,7 @@ TRAINING = (
     Mutation(
         "every clip of every pool is drawn",
         "training/objectives/video.py",
-        "            start += size\n",
+        "            start += len(pool)\n",
         "            start += 0\n",
         _ROWS + "test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number",
     ),
@@ -96,23 +96,51 @@ TRAINING = (
     Mutation(
         "heads are neutral in training",
         "training/objectives/video.py",
-        "self.head.neutral(identity)",
-        "self.head.shape(identity, torch.ones(len(identity), len(self.head.expression_names)))",
+        "self.head.neutral(shape + self.shape_noise * shape_noise)",
+        "self.head.shape(shape, torch.ones(len(shape), len(self.head.expression_names)))",
         _SAME_ROW,
+    ),
+    Mutation(
+        "clips come back in the order in which they were asked for",
+        "training/objectives/video.py",
+        "order = torch.cat(places).argsort()",
+        "order = torch.arange(len(index))",
+        "tests/unit/training/test_objectives.py::test_the_parts_of_a_batch_are_those_of_the_whole",
+    ),
+    Mutation(
+        "vertices that were read are taken as they are",
+        "training/objectives/video.py",
+        "vertices = shape if shape.ndim == 3",
+        "vertices = shape.flip(-1) if shape.ndim == 3",
+        _ROWS + "test_vertices_and_the_view_that_is_shown_are_the_rows",
+    ),
+    Mutation(
+        "reference and face tokens show one view",
+        "training/objectives/video.py",
+        "faces = faces[sample, number]",
+        "faces = faces[sample, 0 * number]",
+        _ROWS + "test_vertices_and_the_view_that_is_shown_are_the_rows",
+    ),
+    Mutation(
+        "the first view is all that the ablation without collections shows",
+        "training/objectives/video.py",
+        ' * (self.views == "any")',
+        "",
+        _ROWS + "test_vertices_and_the_view_that_is_shown_are_the_rows",
     ),
     # Drops
     Mutation(
         "dropped texts are empty",
         "training/objectives/video.py",
-        "torch.where(keep_text[:, None, None] > 0,",
-        "torch.where(keep_text[:, None, None] >= 0,",
+        "torch.where(draws.keep_text[:, None, None] > 0,",
+        "torch.where(draws.keep_text[:, None, None] >= 0,",
         _DROPS,
     ),
     Mutation(
         "identity tokens are dropped",
         "training/objectives/video.py",
-        "everything * self._keep(self.drop_identity)",
-        "everything",
+        "keep_any * keep(self.drop_identity)",
+        "keep_any",
         _DROPS,
     ),
     Mutation(
@@ -155,7 +183,7 @@ TRAINING = (
         "the trained identity encoder is saved",
         _STAGE,
         "averaged.identity_encoder.save_pretrained(",
-        "networks.identity_encoder(fields, token_dim, None, None, head).save_pretrained(",
+        "networks.identity_encoder(fields, token_dim, None, None).save_pretrained(",
         _FROZEN,
     ),
     Mutation(
@@ -168,7 +196,7 @@ TRAINING = (
     Mutation(
         "the population is measured anew",
         _STAGE,
-        "            objective.measure_population(averaged.identity_encoder)\n",
+        "            objective.measure_population(averaged, config.optimiser.steps)\n",
         "",
         _STAGES + "test_a_taught_encoder_goes_on_and_its_population_is_measured_anew",
     ),

@@ -16,6 +16,7 @@ from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
 from fantasyid.training.objectives.vae import edge_loss
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.objectives.vision import VisionObjective, augment
+from fantasyid.training.trainer import BatchPart, Losses
 from tests.tiny import BASE_CONFIG, noise, open_injection, seeded, tiny_identity_encoder, tiny_transformer
 
 CLIPS, BATCH = 5, 64
@@ -24,7 +25,12 @@ NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop
 
 def objective(pool: LatentPool, head: HeadModel, **changes: Any) -> VideoObjective:
     fields = {"batch_size": BATCH, **changes}
-    return VideoObjective([pool], CogVideoXDDIMScheduler(**SCHEDULER), head, generator=torch.Generator(), **fields)
+    where = {"seed": 0, "device": torch.device("cpu")}
+    return VideoObjective([pool], CogVideoXDDIMScheduler(**SCHEDULER), head, **where, **fields)
+
+
+def losses(goal: VideoObjective, model: VideoModel, step: int = 0) -> Losses:
+    return goal(model, BatchPart(step))
 
 
 class Recorder(nn.Module):
@@ -43,7 +49,7 @@ class Recorder(nn.Module):
 
 def record(objective: VideoObjective) -> Recorder:
     recorder = Recorder()
-    objective(VideoModel(recorder, tiny_identity_encoder()))
+    losses(objective, VideoModel(recorder, tiny_identity_encoder()))
     return recorder
 
 
@@ -69,8 +75,9 @@ def test_predicting_the_true_velocity_costs_nothing(pool: LatentPool, head: Head
         alpha = goal.scheduler.alphas_cumprod[timesteps][:, None, None, None, None]
         return (alpha.sqrt() * noisy - clean) / (1 - alpha).sqrt()
 
-    assert goal(VideoModel(Recorder(velocity), None))["loss"] < 1e-8
-    assert goal(VideoModel(Recorder(lambda *given: velocity(*given) + 0.5), None))["loss"] == pytest.approx(0.25, 1e-3)
+    assert losses(goal, VideoModel(Recorder(velocity), None))["loss"] < 1e-8
+    off = VideoModel(Recorder(lambda *given: velocity(*given) + 0.5), None)
+    assert losses(goal, off)["loss"] == pytest.approx(0.25, 1e-3)
 
 
 def test_without_drops_everything_is_given(pool: LatentPool, head: HeadModel) -> None:
@@ -129,21 +136,30 @@ def test_short_clips_have_fewer_positions(pool: LatentPool, head: HeadModel) -> 
 def test_the_known_shape_is_blurred_as_asked(pool: LatentPool, head: HeadModel) -> None:
     goal, rows = objective(pool, head, shape_noise=0.0, **NO_DROPS), pool.rows(torch.zeros(BATCH, dtype=torch.int64))
     encoder = tiny_identity_encoder()
-    exact = goal.described(encoder, rows)
+    grain = noise(BATCH, pool.identity.shape[1], seed=8)
+    exact = goal.described(encoder, rows, grain)
     neutral = torch.zeros(1, len(head.expression_names))
     wanted = encoder(pool.face_tokens[:1].float(), head.shape(pool.identity[:1].float(), neutral))
     assert torch.allclose(exact, wanted.expand_as(exact), atol=1e-5)
-    blurred = replace(goal, shape_noise=0.2).described(encoder, rows)
+    blurred = replace(goal, shape_noise=0.2).described(encoder, rows, grain)
     assert blurred.std(0).mean() > 100 * exact.std(0).mean()
 
 
-def test_the_same_generator_gives_the_same_loss(pool: LatentPool, head: HeadModel) -> None:
-    model = VideoModel(tiny_transformer(), tiny_identity_encoder())
-    losses = [
-        objective(pool, head, batch_size=4)(model)["loss"],
-        objective(pool, head, batch_size=4)(model)["loss"],
-    ]
-    assert torch.equal(*losses)
+def test_a_step_is_drawn_again_as_it_was(pool: LatentPool, head: HeadModel) -> None:
+    model, goal = VideoModel(tiny_transformer(), tiny_identity_encoder()), objective(pool, head, batch_size=4)
+    first, second, again = (losses(goal, model, step)["loss"] for step in (0, 1, 0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert not torch.equal(losses(replace(goal, seed=1), model)["loss"], first)
+
+
+def test_the_parts_of_a_batch_are_those_of_the_whole(pool: LatentPool, head: HeadModel) -> None:
+    """The same clips with the same noise, shared out: their mean losses' mean is the whole's."""
+    two = [pool.rows(torch.arange(2)), pool.rows(torch.arange(2, CLIPS))]
+    goal, model = replace(objective(pool, head, batch_size=6), pools=two), VideoModel(tiny_transformer(), None)
+    whole, parts = goal(model, BatchPart(3)), [goal(model, BatchPart(3, part, 3)) for part in range(3)]
+    torch.testing.assert_close(torch.stack([part["loss"] for part in parts]).mean(), whole["loss"])
+    assert len({float(part["loss"].detach()) for part in parts}) == 3
 
 
 @pytest.mark.parametrize("freeze_base", [False, True])
@@ -154,7 +170,7 @@ def test_every_trained_parameter_gets_a_gradient(pool: LatentPool, head: HeadMod
         for name, parameter in transformer.named_parameters():
             parameter.requires_grad_("injection" in name)
     model = VideoModel(transformer, tiny_identity_encoder())
-    loss = objective(pool, head, batch_size=4, **NO_DROPS)(model)["loss"]
+    loss = losses(objective(pool, head, batch_size=4, **NO_DROPS), model)["loss"]
     assert loss.dtype == torch.float32
     loss.backward()
     silent = [
@@ -166,7 +182,7 @@ def test_every_trained_parameter_gets_a_gradient(pool: LatentPool, head: HeadMod
 
 def test_without_an_identity_encoder_no_tokens_are_given(pool: LatentPool, head: HeadModel) -> None:
     recorder = Recorder()
-    objective(pool, head)(VideoModel(recorder, None))
+    losses(objective(pool, head), VideoModel(recorder, None))
     assert recorder.others["identity_tokens"] is None
 
 

@@ -15,7 +15,6 @@ from fantasyid.data.repose.prepare import _save
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training.config_files import load_stage
-from fantasyid.training.random_states import RandomStates
 from fantasyid.training.stages import StageInputs
 from fantasyid.training.stages import train as train_stage
 from tests.tiny import BASE_CONFIG, noise, seeded
@@ -103,17 +102,6 @@ def test_a_stage_stopped_and_resumed_equals_an_unbroken_one(
 
 
 @pytest.mark.dropout
-def test_a_checkpoint_without_random_states_is_refused(
-    train: Callable[[str, str, int], dict[str, Any]], tmp_path: Path
-) -> None:
-    checkpoint = train("clips", "old", 1)
-    del checkpoint["random"]
-    torch.save(checkpoint, tmp_path / "old" / "checkpoint.pt")
-    with pytest.raises(InvalidRequestError, match=r"checkpoint.pt is of an earlier version"):
-        train("clips", "old", 2)
-
-
-@pytest.mark.dropout
 def test_the_config_is_kept_and_only_more_steps_go_on(train: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     train("clips", "run", 1)
     kept = load_stage(tmp_path / "run" / "config.yaml", "clips")
@@ -142,24 +130,3 @@ def test_a_checkpoint_without_its_config_is_refused(train: Callable[..., dict[st
     (tmp_path / "run" / "config.yaml").unlink()
     with pytest.raises(InvalidRequestError, match=r"holds a checkpoint and no config.yaml"):
         train("clips", "run", 2)
-
-
-def test_numbers_of_another_device_are_refused() -> None:
-    states = RandomStates(np.random.default_rng(0), torch.device("cpu"))
-    kept = states.state_dict()
-    with pytest.raises(InvalidRequestError, match=r"on cuda, this one would on cpu; continue it with --device cuda"):
-        states.load_state_dict({**kept, "cuda": kept["cpu"]})
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_numbers_drawn_on_a_gpu_go_on() -> None:
-    device = torch.device("cuda")
-    own = torch.Generator(device).manual_seed(0)
-    states = RandomStates(own, device)
-    kept = states.state_dict()
-    drawn = [torch.rand(4, device=device), torch.rand(4, device=device, generator=own)]
-    states.load_state_dict(kept)
-    assert torch.equal(torch.rand(4, device=device), drawn[0])
-    assert torch.equal(torch.rand(4, device=device, generator=own), drawn[1])
-    with pytest.raises(InvalidRequestError, match=r"on cpu, this one would on cuda; continue it with --device cpu"):
-        states.load_state_dict({name: state for name, state in kept.items() if name != "cuda"})

@@ -23,9 +23,7 @@ def model(**changes: Any) -> TransformerConfig:
 
 
 def encoder_of(taught: Path | None = None, init: Path | None = None, **changes: Any) -> IdentityEncoder:
-    return networks.identity_encoder(
-        IdentityEncoderConfig(**{**ENCODER, **changes}), 24, taught, init, HeadModel.load()
-    )
+    return networks.identity_encoder(IdentityEncoderConfig(**{**ENCODER, **changes}), 24, taught, init)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
-from fantasyid.training.trainer import Losses, Trainer
+from fantasyid.training.trainer import BatchPart, Losses, Trainer
 from tests.tiny import seeded
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1]])
@@ -32,13 +32,13 @@ def model() -> nn.Linear:
 
 
 def trainer(folder: Path, **changes: float) -> Trainer:
-    return Trainer(model(), config(**changes), folder, torch.Generator())
+    return Trainer(model(), config(**changes), folder, seed=0)
 
 
 def losses_of(trainer: Trainer, stop_at: int | None = None):
     """Losses whose batch depends on the step alone, so that a resumed run sees what an unbroken one would."""
 
-    def losses() -> Losses:
+    def losses(_: BatchPart) -> Losses:
         if trainer.step == stop_at:
             raise InterruptionError
         inputs = torch.randn(16, 3, generator=torch.Generator().manual_seed(trainer.step))
@@ -92,7 +92,7 @@ def test_an_interrupted_run_continues_exactly(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:
     done = fit(trainer(tmp_path))
     again = trainer(tmp_path)
-    again.fit(lambda: pytest.fail("a finished run asked for a batch"))
+    again.fit(lambda _: pytest.fail("a finished run asked for a batch"))
     assert states_equal(again.averaged, done.averaged)
 
 
@@ -101,10 +101,10 @@ def test_the_average_follows_its_formula(tmp_path: Path) -> None:
     weights: list[Tensor] = []
     losses = losses_of(run)
 
-    def watched() -> Losses:
+    def watched(part: BatchPart) -> Losses:
         if run.step:
             weights.append(run.model.weight.detach().clone())
-        return losses()
+        return losses(part)
 
     run.fit(watched)
     weights.append(run.model.weight.detach().clone())
@@ -121,9 +121,9 @@ def test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine(tmp_path: Path, 
     run = trainer(tmp_path, steps=50, warmup_steps=9, cooldown=cooldown)
     losses, rates = losses_of(run), []
 
-    def watched() -> Losses:
+    def watched(part: BatchPart) -> Losses:
         rates.append([group["lr"] for group in run.optimiser.param_groups])
-        return losses()
+        return losses(part)
 
     run.fit(watched)
     for step, rate in enumerate(rates):
@@ -151,9 +151,9 @@ def test_seconds_are_logged_and_change_nothing(tmp_path: Path) -> None:
 
 
 def test_only_matrices_decay(tmp_path: Path) -> None:
-    run = Trainer(model(), config(weight_decay=0.5, learning_rate=0.01, steps=20), tmp_path, torch.Generator())
+    run = Trainer(model(), config(weight_decay=0.5, learning_rate=0.01, steps=20), tmp_path, seed=0)
     weight, bias = run.model.weight.detach().clone(), run.model.bias.detach().clone()
-    run.fit(lambda: {"loss": sum(p.sum() for p in run.model.parameters()) * 0.0})
+    run.fit(lambda _: {"loss": sum(p.sum() for p in run.model.parameters()) * 0.0})
     assert torch.equal(run.model.bias, bias)
     assert (run.model.weight.abs() < weight.abs()).all()
 
@@ -162,7 +162,7 @@ def test_frozen_weights_stay_and_buffers_are_carried(tmp_path: Path) -> None:
     net = seeded(lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))).train()
     net[0].requires_grad_(False)
     frozen = net[0].weight.clone()
-    run = Trainer(net, config(), tmp_path, torch.Generator())
+    run = Trainer(net, config(), tmp_path, seed=0)
     fit(run)
     assert torch.equal(run.averaged[0].weight, frozen)
     assert torch.equal(run.averaged[1].running_mean, net[1].running_mean)
@@ -171,7 +171,7 @@ def test_frozen_weights_stay_and_buffers_are_carried(tmp_path: Path) -> None:
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=1, clip_norm=0.25)
-    run.fit(lambda: {"loss": 1e4 * run.model(torch.ones(4, 3)).sum()})
+    run.fit(lambda _: {"loss": 1e4 * run.model(torch.ones(4, 3)).sum()})
     norm = torch.stack([p.grad.norm() for p in run.model.parameters()]).norm()
     assert norm == pytest.approx(0.25, rel=1e-3)
 
@@ -181,7 +181,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, bro
     """The square root's gradient at 0 is infinite, its value is not."""
     run = trainer(tmp_path, steps=60)
 
-    def losses() -> Losses:
+    def losses(_: BatchPart) -> Losses:
         nothing = run.model.weight.sum() * (run.step == 49)
         return {"loss": nothing * math.nan if broken == "loss" else (nothing * 0).sqrt() if run.step == 49 else nothing}
 

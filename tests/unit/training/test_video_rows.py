@@ -1,5 +1,6 @@
 """What the video model is told of a row is that row's: clip, reference, text, face tokens and head shape."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
-from tests.tiny import BASE_CONFIG, tiny_identity_encoder, tiny_transformer
+from fantasyid.training.trainer import BatchPart
+from tests.tiny import BASE_CONFIG, noise, tiny_identity_encoder, tiny_transformer
 
 ROWS, BATCH, CHANNELS = 5, 64, BASE_CONFIG["out_channels"]
 NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop_all": 0.0}
@@ -23,12 +25,12 @@ class Told:
 
     def __init__(self, pool: LatentPool | list[LatentPool], head: HeadModel, **changes: Any) -> None:
         fields = {"batch_size": BATCH, "shape_noise": 0.0, **NO_DROPS, **changes}
-        pools, generator = [pool] if isinstance(pool, LatentPool) else pool, torch.Generator()
-        goal = VideoObjective(pools, CogVideoXDDIMScheduler(**SCHEDULER), head, generator=generator, **fields)
+        pools, where = [pool] if isinstance(pool, LatentPool) else pool, {"seed": 0, "device": torch.device("cpu")}
+        goal = VideoObjective(pools, CogVideoXDDIMScheduler(**SCHEDULER), head, **where, **fields)
         transformer, encoder = tiny_transformer(**self.shape), tiny_identity_encoder()
         transformer.register_forward_pre_hook(self._keep, with_kwargs=True)
         with torch.no_grad():
-            self.loss = goal(VideoModel(transformer, encoder))["loss"]
+            self.loss = goal(VideoModel(transformer, encoder), BatchPart(0))["loss"]
         self.encoder, self.alphas = encoder, goal.scheduler.alphas_cumprod
 
     def _keep(self, _: Any, positional: tuple[Tensor, ...], named: dict[str, Any]) -> None:
@@ -75,7 +77,26 @@ def test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number(pool: La
     assert torch.equal(nearest(told.reference, pool.reference), rows)
     clean = told.nearly_clean()
     assert torch.equal(nearest(told.noisy[clean], pool.clips), rows[clean])
-    assert (rows.bincount(minlength=ROWS) / 400 - 1 / ROWS).abs().max() < 0.08
+    assert rows.bincount(minlength=ROWS).tolist() == [400 // ROWS] * ROWS
+
+
+@pytest.mark.parametrize("views", ["any", "first"])
+def test_vertices_and_the_view_that_is_shown_are_the_rows(pool: LatentPool, head: HeadModel, views: str) -> None:
+    """Reference and face tokens are of one view; a head that was read as vertices is taken as it is."""
+    several = {
+        "reference": noise(ROWS, 3, CHANNELS, 6, 4, seed=3).half(),
+        "face_tokens": noise(ROWS, 3, 4, 4, 32, seed=4).half(),
+        "identity": head.mean + noise(ROWS, 60, 3, seed=5),
+    }
+    collection = replace(pool, **several)
+    told = Told(collection, head, views=views)
+    rows = nearest(told.given["encoder_hidden_states"], pool.text)
+    shown = nearest(told.reference, collection.reference.flatten(0, 1))
+    assert torch.equal(shown // 3, rows)
+    assert set((shown % 3).tolist()) == ({0, 1, 2} if views == "any" else {0})
+    with torch.no_grad():
+        expected = told.encoder(collection.face_tokens.flatten(0, 1)[shown].float(), collection.identity[rows])
+    torch.testing.assert_close(told.given["identity_tokens"].float(), expected, atol=1e-4, rtol=1e-4)
 
 
 class ToldInPairs(Told):

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from torch import Tensor
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.decimate import MeshHierarchy
+from fantasyid.geometry.flame import FlameModel
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.config_files import load_stage
 from fantasyid.training.stages import StageInputs
 from fantasyid.training.stages import train as train_stage
+from tests.flame_files import NUM_VERTICES, write_flame_npz
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 
 CLIPS, GRID, FACE_DIM = 4, 4, 32
@@ -35,7 +37,8 @@ def train(tmp_path: Path) -> Train:
     """Run a stage on a pool of noise and give the folder of its result.
 
     `spoilt` names arrays of the pool that are not numbers: a stage that reads them ends with weights that are none.
-    `encoder` is the folder of a trained identity encoder.
+    `encoder` is the folder of a trained identity encoder, `base` what is changed in the transformer, `arrays` in the
+    pool.
     """
     shape = (CLIPS, 1, BASE_CONFIG["out_channels"], 6, 4)
     pool = LatentPool(
@@ -46,7 +49,6 @@ def train(tmp_path: Path) -> Train:
         text=noise(CLIPS, 6, 20, seed=5),
         null_text=noise(1, 6, 20, seed=6),
     )
-    tiny_transformer(**NO_IDENTITY).save_pretrained(tmp_path / "base" / "transformer")
 
     def call(
         stage: str,
@@ -55,21 +57,27 @@ def train(tmp_path: Path) -> Train:
         identity: bool = True,
         encoder: Path | None = None,
         optimiser: dict[str, float] | None = None,
+        base: dict[str, Any] | None = None,
+        injection: dict[str, Any] | None = None,
+        arrays: dict[str, Tensor] | None = None,
+        flame: Path | None = None,
         **objective: Any,
     ) -> Path:
+        shape, fed = {**BASE_CONFIG, **(base or {})}, replace(pool, **(arrays or {}))
+        tiny_transformer(**{**shape, **NO_IDENTITY}).save_pretrained(tmp_path / "base" / "transformer")
         folder, out = tmp_path / "pool", tmp_path / f"{stage}{steps}"
         folder.mkdir(exist_ok=True)
-        for field in fields(pool):
-            array = getattr(pool, field.name).half().numpy()
+        for field in fields(fed):
+            array = getattr(fed, field.name).half().numpy()
             np.save(folder / f"latent_{field.name}.npy", array * np.float16(np.nan if field.name in spoilt else 1))
         even = {"steps": steps, "learning_rate": 0.01, "warmup_steps": 0, "cooldown": 0.01}
         preset = {
             "optimiser": {**even, "batch_size": 4, "ema_decay": 0.0, "weight_decay": 0.0, **(optimiser or {})},
-            "model": {**BASE_CONFIG, **(IDENTITY_CONFIG if identity else {})},
-            "objective": {**({"identity_encoder": ENCODER} if identity else {}), **objective},
+            "model": {**shape, **(IDENTITY_CONFIG if identity else {}), **(injection or {})},
+            "objective": {"identity_encoder": ENCODER, **objective} if identity else objective,
         }
         (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
-        inputs = StageInputs((folder,), out, "cpu", init=tmp_path / "base", encoder=encoder)
+        inputs = StageInputs((folder,), out, "cpu", init=tmp_path / "base", encoder=encoder, flame=flame)
         train_stage(load_stage(tmp_path / "preset.yaml", stage), inputs)
         return out / "result"
 
@@ -107,6 +115,60 @@ def encoder(result: Path) -> IdentityEncoder:
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     assert all(weight.isfinite().all() for weight in after.values())
     return {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+
+
+BASES: dict[str, dict[str, Any]] = {
+    "text-to-video": {"in_channels": BASE_CONFIG["out_channels"]},
+    "image-to-video": {"use_learned_positional_embeddings": True, "sample_frames": 9},
+    "1.5 text-to-video": {"in_channels": 4, "patch_size": 2, "patch_size_t": 2, "patch_bias": False},
+    "1.5 image-to-video": {"ofs_embed_dim": 12, "patch_size": 2, "patch_size_t": 2, "patch_bias": False},
+}
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "w/o FA": {"identity_encoder": {**ENCODER, "abstractor": "q-former"}},
+    "w/o MFC": {"views": "first"},
+    "w/o FV": {"identity_encoder": {**ENCODER, "use_vertices": False}},
+    "w/o LACSI": {"injection": {"injection_kind": "paper_without_layers"}},
+}
+
+
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+def test_the_identity_modules_are_trained_on_every_base(train: Train, base: dict[str, Any]) -> None:
+    """The base stays, what is added learns, and the result computes."""
+    result = train("clips", 3, base=base, freeze_base=True, identity_encoder=ENCODER)
+    before = tiny_transformer(**{**BASE_CONFIG, **base, **NO_IDENTITY}).float().state_dict()
+    assert moved(before, transformer(result)) == set()
+    gains = [weight for name, weight in transformer(result).items() if name.endswith("feature.norm.weight")]
+    assert all(gain.abs().max() > 0 for gain in gains)
+    assert encoder(result).config.token_dim == 24
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS.values(), ids=ABLATIONS)
+def test_every_ablation_of_the_table_is_trained(train: Train, ablation: dict[str, Any]) -> None:
+    """On text-to-video, the paper's base, with several views of each person."""
+    views = {
+        "reference": noise(CLIPS, 3, 4, 6, 4, seed=2),
+        "face_tokens": noise(CLIPS, 3, GRID, GRID, FACE_DIM, seed=3),
+    }
+    result = train("clips", 2, base=BASES["text-to-video"], arrays=views, freeze_base=True, **ablation)
+    first, second = encoder(result), encoder(train("clips", 5, arrays=views, base=BASES["text-to-video"], **ablation))
+    weights = {name for name, _ in first.named_parameters()}
+    assert moved(first.state_dict(), second.state_dict()) == weights
+
+
+def test_vertices_of_flame_are_trained_with_its_mesh(train: Train, tmp_path: Path) -> None:
+    write_flame_npz(tmp_path / "flame.npz")
+    heads = {"identity": noise(CLIPS, NUM_VERTICES, 3, seed=4)}
+    given = {"arrays": heads, "flame": tmp_path / "flame.npz"}
+    with pytest.raises(InvalidRequestError, match=r"holds vertices, and shape_noise 0.2 .*; set objective.shape_noise"):
+        train("clips", 1, **given)
+    shutil.rmtree(tmp_path / "clips1")
+    saved = encoder(train("clips", 1, shape_noise=0.0, **given))
+    mesh = FlameModel.load(tmp_path / "flame.npz")
+    assert saved.config.topology_hash == mesh.topology.hash
+    assert tuple(saved.config.levels) == (NUM_VERTICES, 30, 8)
+    assert saved.vertex_encoder is not None
+    assert torch.equal(saved.vertex_encoder.template, 100 * mesh.template)
 
 
 @pytest.mark.parametrize("stage", ["pairs", "clips"])

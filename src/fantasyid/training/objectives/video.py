@@ -1,20 +1,21 @@
 """Objective of the video model: v-prediction (paper 4.1) on clips or pairs of frames, with identity or without."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 from diffusers import CogVideoXDDIMScheduler
 from torch import Tensor, nn
 
-from fantasyid.conditioning.latents import concat_reference, padding_frames, rotary_embedding
+from fantasyid.conditioning.latents import offset, padding_frames, rotary_embedding, takes_reference, with_reference
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.population_norm import drift
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
-from fantasyid.training.trainer import Losses
+from fantasyid.training.chance import clips_at, seed_of
+from fantasyid.training.trainer import BatchPart, Losses
 
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -39,21 +40,54 @@ class VideoModel(nn.Module):
         self.transformer, self.identity_encoder = transformer, identity_encoder
 
 
-@dataclass(frozen=True)
-class VideoObjective:
-    """Draws noisy latents and measures the predicted velocity.
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What chance decides of B samples, each one's in a row of its own: processes that share a batch draw all of it.
 
     Attributes:
-        pools: Encoded clips, all of the same number of frames.
+        noise: (B, T, C, h, w), T with padding.
+        timesteps: (B,) int64.
+        shape_noise: (B, K), standard deviation 1.
+        view: (B,) in [0, 1), which of a clip's views is shown.
+        keep_text: (B,) 1, or 0 for the empty prompt.
+        keep_reference: (B,) 1, or 0 without the reference latent.
+        keep_identity: (B,) 1, or 0 without identity tokens.
+        keep_any: (B,) 0 for samples with none of the three; the three are 0 there too.
+    """
+
+    noise: Tensor
+    timesteps: Tensor
+    shape_noise: Tensor
+    view: Tensor
+    keep_text: Tensor
+    keep_reference: Tensor
+    keep_identity: Tensor
+    keep_any: Tensor
+
+    def rows(self, part: slice) -> "Draws":
+        """Some samples'."""
+        return Draws(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+
+
+@dataclass(frozen=True, eq=False)
+class VideoObjective:
+    """Noises clips and measures the predicted velocity.
+
+    Which clips a step shows, in which order, and all that is drawn for them are functions of the seed and the step.
+
+    Attributes:
+        pools: Encoded clips, all of the same number of frames; they may lie on another device than the model.
         scheduler: Noise levels; v-prediction.
         head: Head model, for the vertices of known shapes.
-        batch_size: Samples a step.
-        generator: Of batches, noise and drops, on the pool's device.
+        batch_size: Samples a step, of all its parts together.
+        seed: Of the order of clips, noise, times, views and drops.
+        device: Where noise is drawn: the model's.
         drop_text: Share of samples with the empty prompt (paper: 0.1).
-        drop_reference: Share of samples without the reference latent.
+        drop_reference: Share of samples without the reference latent, for a base that takes one.
         drop_identity: Share of samples without identity tokens.
         drop_all: Share of samples with none of the three, for guidance.
-        shape_noise: Standard deviation added to the known head shape, about the error of reading it from a photo.
+        views: Which of a clip's views the person is shown by; `"first"` is the ablation "w/o MFC".
+        shape_noise: Standard deviation added to the known coefficients, about the error of reading them from a photo.
         drift_weight: Of what keeps the tokens of an encoder with `centre` from running away.
     """
 
@@ -61,91 +95,136 @@ class VideoObjective:
     scheduler: CogVideoXDDIMScheduler
     head: HeadModel
     batch_size: int
-    generator: torch.Generator
+    seed: int
+    device: torch.device
     drop_text: float = 0.1
     drop_reference: float = 0.1
     drop_identity: float = 0.1
     drop_all: float = 0.05
+    views: Literal["any", "first"] = "any"
     shape_noise: float = 0.2
     drift_weight: float = 0.01
 
-    def __call__(self, model: VideoModel) -> Losses:
-        """Losses of one batch."""
-        transformer, device = model.transformer, self.generator.device
-        rows = self._rows()
-        clean = rows.clips.float()
+    def __call__(self, model: VideoModel, part: BatchPart) -> Losses:
+        """Losses of a part of a step's batch."""
+        mine, first = part.rows(self.batch_size), part.step * self.batch_size
+        rows = self.rows(clips_at(self.seed, first, self.batch_size, self.num_clips)[mine])
+        return self.measure(model, rows, self.draw(model.transformer, part.step).rows(mine))
+
+    @property
+    def num_clips(self) -> int:
+        """Of all pools."""
+        return sum(len(pool) for pool in self.pools)
+
+    def rows(self, index: Tensor) -> LatentPool:
+        """Clips of all pools by their numbers (B,), on the model's device."""
+        parts, places, start = [], [], 0
+        for pool in self.pools:
+            place = ((index >= start) & (index < start + len(pool))).nonzero()[:, 0]
+            parts.append(pool.rows((index[place] - start).to(pool.clips.device)))
+            places.append(place)
+            start += len(pool)
+        order = torch.cat(places).argsort()
+        joined = LatentPool.joined(parts)
+        rows = joined.rows(order.to(joined.clips.device))
+        return LatentPool(**{field.name: getattr(rows, field.name).to(self.device) for field in fields(rows)})
+
+    def draw(self, transformer: FantasyIDTransformer3DModel, step: int) -> Draws:
+        """What chance decides of a step's whole batch."""
+        generator = torch.Generator(self.device).manual_seed(seed_of("draws", self.seed, step))
+        batch, identity = self.batch_size, self.pools[0].identity
+        frames, *picture = self.pools[0].clips.shape[1:]
+        frames += padding_frames(transformer.config, frames)
+        on: dict[str, Any] = {"generator": generator, "device": self.device}
+
+        def keep(drop: float) -> Tensor:
+            return (torch.rand(batch, **on) >= drop).float()
+
+        noise = torch.randn((batch, frames, *picture), **on)
+        timesteps = torch.randint(self.scheduler.config.num_train_timesteps, (batch,), **on)
+        keep_any = keep(self.drop_all)
+        return Draws(
+            noise=noise,
+            timesteps=timesteps,
+            shape_noise=torch.randn((batch, identity.shape[1] if identity.ndim == 2 else 0), **on),
+            view=torch.rand(batch, **on),
+            keep_text=keep_any * keep(self.drop_text),
+            keep_reference=keep_any * keep(self.drop_reference),
+            keep_identity=keep_any * keep(self.drop_identity),
+            keep_any=keep_any,
+        )
+
+    def measure(self, model: VideoModel, rows: LatentPool, draws: Draws) -> Losses:
+        """Losses of clips with what was drawn for them."""
+        transformer, timesteps = model.transformer, draws.timesteps
+        clean, rows = rows.clips.float(), self._seen(rows, draws.view)
         padding = padding_frames(transformer.config, clean.shape[1])
         clean = torch.cat([clean[:, :1].expand(-1, padding, -1, -1, -1), clean], dim=1)
-        noise = torch.randn(clean.shape, generator=self.generator, device=device)
-        timesteps = self._integers(self.scheduler.config.num_train_timesteps)
-        noisy, velocity = self._diffuse(clean, noise, timesteps)
-
-        everything = self._keep(self.drop_all)
-        keep_text = everything * self._keep(self.drop_text)
-        text = torch.where(keep_text[:, None, None] > 0, rows.text.float(), rows.null_text.float())
-        keep_reference = everything * self._keep(self.drop_reference)
-        reference = rows.reference.float() * keep_reference[:, None, None, None, None]
+        noisy, velocity = self._diffuse(clean, draws.noise, timesteps)
+        text = torch.where(draws.keep_text[:, None, None] > 0, rows.text.float(), rows.null_text.float())
+        reference = rows.reference.float() * draws.keep_reference[:, None, None, None, None]
         _, frames, _, height, width = clean.shape
-        rotary = rotary_embedding(transformer.config, frames, height, width, device=device)
-        with torch.autocast(device.type, torch.bfloat16):
-            tokens, runaway = self._identity_tokens(model.identity_encoder, rows)
+        rotary = rotary_embedding(transformer.config, frames, height, width, device=clean.device)
+        with torch.autocast(clean.device.type, torch.bfloat16):
+            tokens, runaway = self._identity_tokens(model.identity_encoder, rows, draws.shape_noise)
             predicted = transformer(
-                concat_reference(noisy, reference),
+                with_reference(transformer.config, noisy, reference),
                 text,
                 timesteps,
+                ofs=offset(transformer.config, noisy),
                 image_rotary_emb=rotary,
                 identity_tokens=tokens,
-                identity_scale=1.0 if tokens is None else everything * self._keep(self.drop_identity),
+                identity_scale=1.0 if tokens is None else draws.keep_identity,
                 return_dict=False,
             )[0]
         error = (predicted.float() - velocity).square().mean((1, 2, 3, 4))
-        kept = {"with": keep_reference, "without": everything * (1 - keep_reference)}
-        parts = {f"{name}_reference": (error * k).sum() / k.sum().clamp(min=1) for name, k in kept.items()}
-        return {"loss": error.mean() + self.drift_weight * runaway, **parts, "drift": runaway}
+        losses = {"loss": error.mean() + self.drift_weight * runaway, "drift": runaway}
+        if takes_reference(transformer.config):
+            kept = {"with": draws.keep_reference, "without": draws.keep_any * (1 - draws.keep_reference)}
+            losses |= {f"{name}_reference": (error * k).sum() / k.sum().clamp(min=1) for name, k in kept.items()}
+        return losses
 
-    def _rows(self) -> LatentPool:
-        """A batch, drawn from all pools alike."""
-        sizes = [len(pool) for pool in self.pools]
-        which = torch.randint(sum(sizes), (self.batch_size,), generator=self.generator, device=self.generator.device)
-        parts, start = [], 0
-        for pool, size in zip(self.pools, sizes, strict=True):
-            parts.append(pool.rows(which[(which >= start) & (which < start + size)] - start))
-            start += size
-        return LatentPool.joined(parts)
+    def _seen(self, rows: LatentPool, view: Tensor) -> LatentPool:
+        """The same clips with one view each, where the pool has several: (B, V, ...) of references and face tokens."""
+        sample = torch.arange(len(rows), device=view.device)
+        number = (view * rows.reference.shape[1]).long() * (self.views == "any")
+        faces = rows.face_tokens
+        faces = faces[sample, number] if faces.ndim == 5 else faces
+        return replace(rows, reference=rows.reference[sample, number][:, None], face_tokens=faces)
 
     def _diffuse(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         alpha = self.scheduler.alphas_cumprod.to(clean)[timesteps][:, None, None, None, None]
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         return signal * clean + sigma * noise, signal * noise - sigma * clean
 
-    def _identity_tokens(self, encoder: IdentityEncoder | None, rows: LatentPool) -> tuple[Tensor | None, Tensor]:
+    def _identity_tokens(
+        self, encoder: IdentityEncoder | None, rows: LatentPool, shape_noise: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
         """Tokens of a batch, and how far they run away."""
         if encoder is None:
-            return None, rows.identity.new_zeros(())
-        described = self.described(encoder, rows)
+            return None, shape_noise.new_zeros(())
+        described = self.described(encoder, rows, shape_noise)
         runaway = described.new_zeros(()) if encoder.population is None else drift(described)
         return encoder.centred(described), runaway
 
-    def described(self, encoder: IdentityEncoder, rows: LatentPool) -> Tensor:
+    def described(self, encoder: IdentityEncoder, rows: LatentPool, shape_noise: Tensor) -> Tensor:
         """Tokens of a batch before what people have in common is taken out."""
-        identity = rows.identity.float()
-        identity = identity + self.shape_noise * torch.randn(
-            identity.shape, generator=self.generator, device=identity.device
-        )
-        with torch.autocast(identity.device.type, enabled=False):
-            tokens: Tensor = encoder.describe(rows.face_tokens.float(), self.head.neutral(identity))
+        shape = rows.identity.float()
+        with torch.autocast(shape.device.type, enabled=False):
+            # Coefficients of the built-in head, or the vertices of another one as its reconstructor read them.
+            vertices = shape if shape.ndim == 3 else self.head.neutral(shape + self.shape_noise * shape_noise)
+            tokens: Tensor = encoder.describe(rows.face_tokens.float(), vertices)
         return tokens
 
     @torch.no_grad()
-    def measure_population(self, encoder: IdentityEncoder, batches: int = 16) -> None:
-        """Measure what people have in common with the encoder's final weights, over many of them."""
-        if encoder.population is not None:
-            tokens = [self.described(encoder, self._rows()) for _ in range(batches)]
-            encoder.population.measure(torch.cat(tokens))
-
-    def _integers(self, limit: int) -> Tensor:
-        return torch.randint(limit, (self.batch_size,), generator=self.generator, device=self.generator.device)
-
-    def _keep(self, drop: float) -> Tensor:
-        drawn = torch.rand(self.batch_size, generator=self.generator, device=self.generator.device)
-        return (drawn >= drop).float()
+    def measure_population(self, model: VideoModel, first_step: int, batches: int = 16) -> None:
+        """Measure what people have in common with the encoder's final weights, over the batches of steps to come."""
+        encoder = model.identity_encoder
+        if encoder is None or encoder.population is None:
+            return
+        tokens = []
+        for step in range(first_step, first_step + batches):
+            draws = self.draw(model.transformer, step)
+            index = clips_at(self.seed, step * self.batch_size, self.batch_size, self.num_clips)
+            tokens.append(self.described(encoder, self._seen(self.rows(index), draws.view), draws.shape_noise))
+        encoder.population.measure(torch.cat(tokens))

@@ -1,0 +1,43 @@
+"""What a run draws at random: functions of its seed and of where it stands, so that nothing of it need be kept."""
+
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def seed_of(*words: int | str) -> int:
+    """A seed that tells these words from all others, 0 to 2**63 - 1."""
+    content = "/".join(str(word) for word in words).encode()
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little") >> 1
+
+
+def reseed(random: np.random.Generator | torch.Generator, *words: int | str) -> None:
+    """Let a generator begin anew with the numbers of these words."""
+    if isinstance(random, torch.Generator):
+        random.manual_seed(seed_of(*words))
+    else:
+        random.bit_generator.state = np.random.PCG64(seed_of(*words)).state
+
+
+def clips_at(seed: int, first: int, count: int, clips: int) -> Tensor:
+    """Which clips stand at some positions of an endless order in which every epoch shows each clip once.
+
+    Args:
+        seed: Of the order.
+        first: The first position, from 0.
+        count: How many positions.
+        clips: How many clips there are.
+
+    Returns:
+        (count,) int64 numbers of clips.
+    """
+    positions = range(first, first + count)
+    return torch.tensor([int(_permutation(seed, k // clips, clips)[k % clips]) for k in positions])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, clips: int) -> Tensor:
+    return torch.randperm(clips, generator=torch.Generator().manual_seed(seed_of("order", seed, epoch)))
