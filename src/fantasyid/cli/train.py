@@ -295,4 +295,5 @@ def _train(stage: str, config: Path, device: Device, **inputs: Any) -> None:
     from fantasyid.training.stages import StageInputs, train
 
     settings = load_stage(config, stage)
-    train(settings, StageInputs(device=chosen_device(device), **inputs))
+    if not train(settings, StageInputs(device=chosen_device(device), **inputs)):
+        typer.echo(f"Stopped and saved in {inputs['out']}; the same command goes on.", err=True)

@@ -48,14 +48,40 @@ class OptimiserConfig(Strict):
     """Steps of linear warm-up."""
     cooldown: float = Field(default=1.0, gt=0, le=1)
     """Last part of the run over which a cosine takes the learning rate to zero, 0 to 1; 1 is a plain cosine."""
+    cycles: Count = 1
+    """How often it does so within that part, from the peak each time: a cosine with restarts."""
+    beta2: float = Field(default=0.99, gt=0, lt=1)
+    """AdamW's, of the squared gradients' average."""
     weight_decay: Weight = 0.01
     """AdamW's, on weights with two dimensions or more."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Of the averaged weights, which are the result."""
+    accumulation: Count = 1
+    """In how many parts, one after another, each process computes its samples of a step."""
+    spike_factor: float | None = Field(default=None, gt=1)
+    """A gradient's norm above so many times the median of the last 200 steps' leaves the update out; None takes all."""
+    save_every: Count = 1000
+    """Steps between checkpoints; the last three are kept."""
     compile: bool = False
     """torch.compile, per repeated block where the model has them; the stages vae, decoder, pairs and clips have it."""
+
+
+GroupName = Literal["identity_encoder", "injection_gain", "injection", "patch_embed", "base"]
+"""Weights of the video model. The injection has its zero-initialised gains too (F_l's norms, or the one that layers
+share), and the base the patch embedding, unless a group before takes them."""
+
+
+class GroupConfig(Strict):
+    """Weights that are trained with a rate of their own."""
+
+    weights: GroupName
+    """Which."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak; the optimiser's when None."""
+    weight_decay: Weight | None = None
+    """The optimiser's when None."""
 
 
 class VaeConfig(Strict):
@@ -283,12 +309,14 @@ class EncoderObjectiveConfig(Strict):
 
 
 class VideoObjectiveConfig(Strict):
-    """`objectives.video.VideoObjective`, the encoder beside the transformer, and what of both is trained."""
+    """`objectives.video.VideoObjective`, and the encoder beside the transformer."""
+
+    renamed: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"freeze_base": "the stage's groups, which name what is trained: identity_encoder and injection"}
+    )
 
     identity_encoder: IdentityEncoderConfig = IdentityEncoderConfig()
     """The encoder, where the transformer has an injection."""
-    freeze_base: bool = False
-    """Whether only injection and encoder are trained."""
     drop_text: Fraction = 0.1
     """Fraction of samples with the empty prompt."""
     drop_reference: Fraction = 0.1
@@ -377,13 +405,15 @@ class VideoStage(StageConfig):
     """The transformer."""
     objective: VideoObjectiveConfig = VideoObjectiveConfig()
     """The encoder, and what both are asked for."""
+    groups: tuple[GroupConfig, ...] = ()
+    """What is trained, each weight in the first group that names it; all is, at one rate, where there are none."""
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
+    """How weights are held that are not trained; CogVideoX's come in bfloat16."""
 
     @model_validator(mode="after")
     def _identity_has_a_place(self) -> "VideoStage":
-        if self.model.identity_token_dim is None:
-            for name in ("identity_encoder", "freeze_base"):
-                if getattr(self.objective, name) != VideoObjectiveConfig.model_fields[name].default:
-                    raise ValueError(f"objective.{name} needs model.identity_token_dim; set that, or leave it out")
+        if self.model.identity_token_dim is None and self.objective.identity_encoder != IdentityEncoderConfig():
+            raise ValueError("objective.identity_encoder needs model.identity_token_dim; set that, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -48,14 +48,19 @@ def keep_config(config: AnyStage, folder: Path, writes: bool = True) -> None:
         InvalidRequestError: The run that is to be resumed was begun with other values, or kept none.
     """
     path = folder / CONFIG_FILE
+    if (folder / "checkpoint.pt").exists():
+        raise InvalidRequestError(
+            f"{folder} holds a run of an earlier version (checkpoint.pt); continue it with that version, or start anew "
+            "in another folder with --out."
+        )
     if path.exists():
         kept = load_stage(path, config.stage)
         _refuse_other(config, kept, folder)
         if config == kept:
             return
-    elif (folder / "checkpoint.pt").exists():
+    elif (folder / "checkpoints").exists():
         raise InvalidRequestError(
-            f"{folder} holds a checkpoint and no {CONFIG_FILE}, so it cannot be told with which config it was begun; "
+            f"{folder} holds checkpoints and no {CONFIG_FILE}, so it cannot be told with which config it was begun; "
             "start anew in another folder with --out."
         )
     if writes:

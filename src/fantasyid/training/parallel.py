@@ -7,6 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.upstream import copy_all
@@ -54,20 +55,85 @@ def own_share(batch_size: int, accumulation: int = 1) -> int:
     return batch_size // parts
 
 
+def wait_for_all() -> None:
+    """Go on once all processes are here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def any_says(flag: bool) -> bool:
+    """Whether one of the processes says so; all of them learn the same."""
+    if not dist.is_initialized():
+        return flag
+    flags = torch.tensor([float(flag)])
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags[0] > 0)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of each process's value, on its device."""
+    value = value.detach().clone()
+    if dist.is_initialized():
+        dist.all_reduce(value)
+        value /= dist.get_world_size()
+    return value
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """Of a tensor that is shared out, what lies here; a whole one as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is shared out, put together; all processes must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_out_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Of a whole tensor that every process has, what `like` has here of its own, on its device."""
+    if not isinstance(like, DTensor):
+        return tensor.to(like.device)
+    tensor = tensor.to(like.device_mesh.device_type)
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
 def equalise(model: nn.Module) -> None:
     """Give all processes the weights and buffers of process 0."""
     if dist.is_initialized():
         for tensor in (*model.parameters(), *model.buffers()):
-            dist.broadcast(tensor.data, 0)
+            if not isinstance(tensor, DTensor):
+                dist.broadcast(tensor.data, 0)
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace gradients by their mean over the processes."""
+    """Replace gradients by their mean over the processes; those of weights that are shared out are it already."""
     if not dist.is_initialized():
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
+    if not gradients:
+        return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     parts = torch.split(flat, [gradient.numel() for gradient in gradients])
     copy_all(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+
+def clip_gradients(parameters: Iterable[Tensor], largest: float) -> Tensor:
+    """Scale gradients down to a norm, over all weights and all processes.
+
+    Args:
+        parameters: The weights.
+        largest: The norm.
+
+    Returns:
+        The norm before, the same in all processes.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    kinds = ([g for g in gradients if isinstance(g, DTensor) == is_shared] for is_shared in (False, True))
+    norms = [whole(nn.utils.get_total_norm(kind)) for kind in kinds if kind]
+    norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        own_part(gradient).mul_(scale)
+    return norm

@@ -20,7 +20,6 @@ from fantasyid.data.face_views import FaceViews
 from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.models.transformer import is_injected
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
 from fantasyid.training.config import (
@@ -32,6 +31,7 @@ from fantasyid.training.config import (
     VisionStage,
 )
 from fantasyid.training.config_files import keep_config
+from fantasyid.training.groups import choose_groups, keep_frozen_in
 from fantasyid.training.objectives.encoder import EncoderObjective, TaughtEncoder
 from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
 from fantasyid.training.objectives.vae import VaeObjective, latent_statistics, reconstruct, training_pictures
@@ -40,7 +40,7 @@ from fantasyid.training.objectives.vision import VisionObjective
 from fantasyid.training.parallel import own_share, rank, start_processes
 from fantasyid.training.trainer import BatchPart, Trainer
 
-_NOT_OF_THE_OBJECTIVE = {"freeze_base", "identity_encoder"}
+_NOT_OF_THE_OBJECTIVE = {"identity_encoder"}
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,15 @@ class StageInputs:
         return self.pools[0]
 
 
-def train(config: AnyStage, inputs: StageInputs) -> None:
+def train(config: AnyStage, inputs: StageInputs) -> bool:
     """Train a stage, or go on with it, and save its result.
 
     Args:
         config: Of the stage.
         inputs: What it reads and where it writes.
+
+    Returns:
+        Whether it is finished; a signal may have stopped it, and it can go on.
 
     Raises:
         FantasyIDError: An input is missing or does not fit, or the run in the folder was begun with another config.
@@ -91,18 +94,17 @@ def train(config: AnyStage, inputs: StageInputs) -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     if isinstance(config, ReaderStage):
-        _train_reader(config, inputs)
-    elif isinstance(config, VisionStage):
-        _train_vision(config, inputs)
-    elif isinstance(config, VaeStage):
-        _train_vae(config, inputs)
-    elif isinstance(config, EncoderStage):
-        _train_encoder(config, inputs)
-    else:
-        _train_video(config, inputs)
+        return _train_reader(config, inputs)
+    if isinstance(config, VisionStage):
+        return _train_vision(config, inputs)
+    if isinstance(config, VaeStage):
+        return _train_vae(config, inputs)
+    if isinstance(config, EncoderStage):
+        return _train_encoder(config, inputs)
+    return _train_video(config, inputs)
 
 
-def _train_reader(config: ReaderStage, inputs: StageInputs) -> None:
+def _train_reader(config: ReaderStage, inputs: StageInputs) -> bool:
     rigs, head = _rigs(inputs), HeadModel.load().to(inputs.device)
     model = networks.face_reader(config.model, inputs.init, lambda: mean_landmarks(rigs))
     model.to(inputs.device).train()
@@ -112,10 +114,10 @@ def _train_reader(config: ReaderStage, inputs: StageInputs) -> None:
     rng = np.random.default_rng()
     trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
     objective = ReaderObjective(views, rigs, head, batch_size, rng, **config.objective.model_dump())
-    _finish(trainer, lambda _: objective(model), inputs.out)
+    return _finish(trainer, lambda _: objective(model), inputs.out)
 
 
-def _train_vision(config: VisionStage, inputs: StageInputs) -> None:
+def _train_vision(config: VisionStage, inputs: StageInputs) -> bool:
     model = networks.build(FaceVisionModel, config.model.model_dump()).to(inputs.device)
     pool, rigs = ClipPool.open(inputs.only_pool(config.stage)), _rigs(inputs)
     batch_size = own_share(config.optimiser.batch_size)
@@ -123,10 +125,10 @@ def _train_vision(config: VisionStage, inputs: StageInputs) -> None:
     rng = np.random.default_rng()
     trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
     objective = VisionObjective(pool, rigs, batch_size, rng, **config.objective.model_dump())
-    _finish(trainer, lambda _: objective(model), inputs.out)
+    return _finish(trainer, lambda _: objective(model), inputs.out)
 
 
-def _train_vae(config: VaeStage, inputs: StageInputs) -> None:
+def _train_vae(config: VaeStage, inputs: StageInputs) -> bool:
     decoder_only = config.stage == "decoder"
     if decoder_only and inputs.init is None:
         raise InvalidRequestError("The stage decoder goes on with a trained VAE; give its folder with --init.")
@@ -144,16 +146,18 @@ def _train_vae(config: VaeStage, inputs: StageInputs) -> None:
         reconstruct=torch.compile(reconstruct, dynamic=False) if config.optimiser.compile else reconstruct,
         **config.objective.model_dump(),
     )
-    trainer.fit(lambda _: objective(vae))
-    if rank() == 0:
-        result: Any = trainer.averaged
-        if not decoder_only:
-            mean, std = latent_statistics(result, objective.pictures)
-            result.register_to_config(latents_mean=mean, latents_std=std)
-        result.save_pretrained(inputs.out / "result")
+    if not trainer.fit(lambda _: objective(vae)):
+        return False
+    with trainer.averaged() as result:
+        if rank() == 0:
+            if not decoder_only:
+                mean, std = latent_statistics(result, objective.pictures)
+                result.register_to_config(latents_mean=mean, latents_std=std)
+            result.save_pretrained(inputs.out / "result")
+    return True
 
 
-def _train_encoder(config: EncoderStage, inputs: StageInputs) -> None:
+def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
     head = HeadModel.load().to(inputs.device)
     token_dim, fields = config.model.identity_token_dim, config.objective.identity_encoder
     encoder = networks.identity_encoder(fields, token_dim, None, inputs.init).to(inputs.device)
@@ -168,15 +172,17 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> None:
         rng=rng,
         **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
     )
-    trainer.fit(lambda _: objective(model))
-    if rank() == 0:
-        averaged: Any = trainer.averaged
-        objective.measure_population(averaged)
-        averaged.vision.save_pretrained(inputs.out / "result" / "face_vision")
-        averaged.encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
+    if not trainer.fit(lambda _: objective(model)):
+        return False
+    with trainer.averaged() as averaged:
+        if rank() == 0:
+            objective.measure_population(averaged)
+            averaged.vision.save_pretrained(inputs.out / "result" / "face_vision")
+            averaged.encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
+    return True
 
 
-def _train_video(config: VideoStage, inputs: StageInputs) -> None:
+def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     own_share(config.optimiser.batch_size)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
     token_dim, encoder = config.model.identity_token_dim, None
@@ -186,12 +192,11 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> None:
         encoder.to(inputs.device).train()
     elif inputs.encoder is not None:
         raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
-    if config.objective.freeze_base:
-        for name, parameter in transformer.named_parameters():
-            parameter.requires_grad_(is_injected(name))
     model = VideoModel(transformer, encoder)
+    groups = choose_groups(model, config.groups, config.optimiser)
+    keep_frozen_in(getattr(torch, config.frozen_dtype), model)
     pools = _latent_pools(inputs, config)
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups)
     if config.optimiser.compile:
         transformer.compile_repeated_blocks(fullgraph=True)
     objective = VideoObjective(
@@ -203,20 +208,24 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> None:
         device=torch.device(inputs.device),
         **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
     )
-    trainer.fit(lambda part: objective(model, part))
-    if rank() == 0:
-        averaged: Any = trainer.averaged
-        averaged.transformer.save_pretrained(inputs.out / "result" / "transformer")
-        if encoder is not None:
-            objective.measure_population(averaged, config.optimiser.steps)
-            averaged.identity_encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
+    if not trainer.fit(lambda part: objective(model, part), objective.explain):
+        return False
+    with trainer.averaged() as averaged:
+        if rank() == 0:
+            averaged.transformer.save_pretrained(inputs.out / "result" / "transformer")
+            if encoder is not None:
+                objective.measure_population(averaged, config.optimiser.steps)
+                averaged.identity_encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
+    return True
 
 
-def _finish(trainer: Trainer, losses: Callable[[BatchPart], Any], folder: Path) -> None:
-    trainer.fit(losses)
-    if rank() == 0:
-        result: Any = trainer.averaged
-        result.save_pretrained(folder / "result")
+def _finish(trainer: Trainer, losses: Callable[[BatchPart], Any], folder: Path) -> bool:
+    if not trainer.fit(losses):
+        return False
+    with trainer.averaged() as result:
+        if rank() == 0:
+            result.save_pretrained(folder / "result")
+    return True
 
 
 def _clip_pools(inputs: StageInputs) -> list[ClipPool]:

@@ -2,9 +2,9 @@
 
 import json
 import math
-import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,30 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
-from fantasyid.core.output_files import link_or_copy
-from fantasyid.core.upstream import move_all_towards
+from fantasyid.core.output_files import write_file
+from fantasyid.training.average import WeightAverage
 from fantasyid.training.chance import reseed, seed_of
+from fantasyid.training.checkpoint import Checkpoints, RunState, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
-from fantasyid.training.parallel import average_gradients, equalise, num_processes, rank
+from fantasyid.training.groups import TrainedGroup, everything, optimiser_groups
+from fantasyid.training.guard import Guard
+from fantasyid.training.parallel import (
+    any_says,
+    average_gradients,
+    clip_gradients,
+    equalise,
+    mean_over_processes,
+    num_processes,
+    rank,
+    shared_out_like,
+)
+from fantasyid.training.stopping import StopSignals
 
 Losses = dict[str, Tensor]
 _LOG_EVERY = 50
-_SAVE_EVERY_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -54,14 +65,16 @@ class Trainer:
     stopped and resumed on a CPU ends with the weights of an unbroken one, bit for bit.
 
     Args:
-        model: What is trained; parameters that do not require gradients stay as they are.
+        model: What is trained; its weights may be shared out, see `parallel.share_out`.
         config: How.
-        folder: Where `checkpoint.pt` and `log.jsonl` are written; a checkpoint found there is continued.
+        folder: Where `checkpoints` and `log.jsonl` are written; the last checkpoint found there is continued.
         seed: Of what the losses draw from `random` and from PyTorch's default generators.
         random: What the losses draw from beside those, if anything.
+        groups: What of the model is trained; by default all that requires gradients.
+        frozen: Hash of the rest; by default it is computed.
 
     Raises:
-        InvalidRequestError: The checkpoint is damaged, or the processes cannot share a batch out.
+        InvalidRequestError: The checkpoint is damaged, or of a run with other frozen weights.
     """
 
     def __init__(
@@ -71,111 +84,151 @@ class Trainer:
         folder: Path,
         seed: int,
         random: np.random.Generator | torch.Generator | None = None,
+        groups: Sequence[TrainedGroup] | None = None,
+        frozen: str | None = None,
     ) -> None:
         self.model, self.config, self.folder = model, config, folder
         self.seed, self.random = seed, random
-        weights = [p for p in model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in weights if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        fused = weights[0].is_cuda
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), fused=fused)
-        self.average = AveragedModel(model, multi_avg_fn=self._average, use_buffers=False)
-        self.step, self.seconds = 0, 0.0
         equalise(model)
+        groups = everything(model, config) if groups is None else groups
+        self.weights = {name: weight for group in groups for name, weight in group.weights.items()}
+        fused = next(iter(self.weights.values())).is_cuda
+        betas = (0.9, config.beta2)
+        self.optimiser = torch.optim.AdamW(optimiser_groups(groups), lr=0.0, betas=betas, fused=fused)
+        self.average = WeightAverage(self.weights, config.ema_decay)
+        self.frozen = hash_of_frozen(model) if frozen is None else frozen
+        self.guard = Guard(config.spike_factor)
+        self.step, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint.exists():
-            self._resume()
+        self.checkpoints = Checkpoints(folder)
+        self._resume()
 
-    @property
-    def checkpoint(self) -> Path:
-        """File a stopped run continues from."""
-        return self.folder / "checkpoint.pt"
+    @contextmanager
+    def averaged(self) -> Iterator[Any]:
+        """The result: the model, which has averaged weights for as long as it is looked at."""
+        with self.average.in_place():
+            yield self.model
 
-    @property
-    def previous(self) -> Path:
-        """The checkpoint before that one."""
-        return self.folder / "checkpoint-before.pt"
-
-    @property
-    def averaged(self) -> nn.Module:
-        """The result: the model with averaged weights."""
-        return self.average.module
-
-    def fit(self, losses: Callable[[BatchPart], Losses]) -> None:
-        """Train until the steps are taken.
+    def fit(
+        self, losses: Callable[[BatchPart], Losses], explain: Callable[[int], dict[str, Any]] | None = None
+    ) -> bool:
+        """Train until the steps are taken, or until SIGTERM or SIGUSR1 asks to stop; then save.
 
         Args:
             losses: Draws a part of a batch and returns its losses; `"loss"` is minimised, the others are logged.
-        """
-        start, before = time.monotonic(), self.seconds
-        saved = start
-        is_first = rank() == 0
-        with tqdm(
-            total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0, disable=not is_first
-        ) as bar:
-            while self.step < self.config.steps:
-                for group in self.optimiser.param_groups:
-                    group["lr"] = self._learning_rate()
-                self._reseed()
-                values = losses(BatchPart(self.step, rank(), num_processes()))
-                self.optimiser.zero_grad(set_to_none=True)
-                values["loss"].backward()  # type: ignore[no-untyped-call]
-                average_gradients(self.model.parameters())
-                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-                self.optimiser.step()
-                self.average.update_parameters(self.model)
-                self.step += 1
-                self.seconds = before + time.monotonic() - start
-                bar.update()
-                if self.step % _LOG_EVERY == 0 and is_first:
-                    bar.set_postfix(self._log(values | {"norm": norm}))
-                if time.monotonic() - saved > _SAVE_EVERY_SECONDS and is_first:
-                    self.save()
-                    saved = time.monotonic()
-        if is_first:
-            self.save()
-        self._reseed()  # what is measured with the result does not depend on where this process began
+            explain: Says of a step what it shows, for `bad_step.json`.
 
-    def save(self) -> None:
-        """Write the checkpoint; the one before stays beside it.
+        Returns:
+            Whether the steps are taken.
 
         Raises:
-            InvalidRequestError: A weight is not finite; nothing is written.
+            InvalidRequestError: A loss or gradient is not finite, or too many are far too large; `bad_step.json` says
+                which, and nothing was changed by it.
         """
-        weights = (self.model.state_dict(), self.averaged.state_dict())
-        spoilt = [name for state in weights for name, tensor in state.items() if not tensor.isfinite().all()]
-        if spoilt:
+        start, before = time.monotonic(), self.seconds
+        is_first = rank() == 0
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc=self.folder.name, mininterval=5.0, disable=not is_first
+        )
+        with StopSignals() as stop, bar:
+            while self.step < self.config.steps and not any_says(stop.asked):
+                values = self._take_step(losses, explain)
+                self.seconds = before + time.monotonic() - start
+                bar.update()
+                if self.step % _LOG_EVERY == 0:
+                    shown = self._log(values)
+                    bar.set_postfix(shown)
+                if self.step % self.config.save_every == 0:
+                    self.save()
+        self.save()
+        self._reseed()  # what is measured with the result does not depend on where this process began
+        return self.step >= self.config.steps
+
+    def save(self) -> None:
+        """Write a checkpoint, with all processes together."""
+        state = RunState(
+            step=self.step,
+            seconds=self.seconds,
+            frozen=self.frozen,
+            norms=list(self.guard.norms),
+            skipped=list(self.guard.skipped),
+        )
+        self.checkpoints.save(state, self._tensors())
+
+    def _take_step(
+        self, losses: Callable[[BatchPart], Losses], explain: Callable[[int], dict[str, Any]] | None
+    ) -> Losses:
+        """Change the weights once; what is logged of it, the mean over all parts of the batch."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * self._learning_rate()
+        self._reseed()
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = self.config.accumulation
+        sums: Losses = {}
+        for part in range(parts):
+            values = losses(BatchPart(self.step, rank() * parts + part, num_processes() * parts))
+            (values["loss"] / parts).backward()  # type: ignore[no-untyped-call]
+            sums = {name: sums.get(name, 0) + value.detach() / parts for name, value in values.items()}
+        average_gradients(self.weights.values())
+        means = mean_over_processes(torch.stack([value.float() for value in sums.values()]))
+        values = dict(zip(sums, means, strict=True))
+        values["norm"] = clip_gradients(self.weights.values(), self.config.clip_norm)
+        if self._is_taken(values, explain):
+            self.optimiser.step()
+            self.average.update(self.step)
+        self.step += 1
+        return values
+
+    def _is_taken(self, values: Losses, explain: Callable[[int], dict[str, Any]] | None) -> bool:
+        """Whether the step's update counts; looked at before it is made, and the same in all processes."""
+        verdict = self.guard.judge(self.step, float(values["loss"]), float(values["norm"]))
+        if verdict.fault is not None:
+            if rank() == 0:
+                facts = {"step": self.step, **{name: float(value) for name, value in values.items()}}
+                content = json.dumps(facts | ({} if explain is None else explain(self.step)))
+                write_file(self.folder / "bad_step.json", content.encode())
             raise InvalidRequestError(
-                f"After step {self.step} the weights {', '.join(spoilt[:3])} are not finite and were not saved; go on "
-                f"from the last checkpoint, {self.checkpoint}, with a lower learning_rate."
+                f"{verdict.fault}; {self.folder / 'bad_step.json'} says what it shows. Go on from the last checkpoint "
+                "with a lower learning_rate."
             )
-        state = {
-            "model": weights[0],
-            "average": weights[1],
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        if self.checkpoint.exists():
-            self.previous.unlink(missing_ok=True)
-            link_or_copy(self.checkpoint, self.previous)
-        partial.replace(self.checkpoint)
+        return verdict.is_taken
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint holds, by name."""
+        parameters = {name for name, _ in self.model.named_parameters()}
+        kept = {f"weight/{name}": weight.detach() for name, weight in self.weights.items()}
+        kept |= {f"average/{name}": tensor for name, tensor in self.average.tensors.items()}
+        kept |= {f"buffer/{name}": t for name, t in self.model.state_dict().items() if name not in parameters}
+        for name, weight in self.weights.items():
+            kept |= {f"{kind}/{name}": tensor for kind, tensor in self.optimiser.state[weight].items()}
+        return kept
 
     def _resume(self) -> None:
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, KeyError, pickle.UnpicklingError) as error:
-            remedy = f"put {self.previous} in its place" if self.previous.exists() else "start anew in another folder"
-            raise InvalidRequestError(f"{self.checkpoint} is damaged ({error}); {remedy}.") from error
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.average.n_averaged.fill_(self.step)
+        loaded = self.checkpoints.load()
+        if loaded is None:
+            return
+        state, tensors = loaded
+        if state.frozen != self.frozen:
+            raise InvalidRequestError(
+                f"The run in {self.folder} was begun on other frozen weights; give the base it was begun with by "
+                "--init, or begin another run elsewhere with --out."
+            )
+        places = {f"weight/{name}": weight.data for name, weight in self.weights.items()}
+        places |= {f"average/{name}": tensor for name, tensor in self.average.tensors.items()}
+        places |= {f"buffer/{name}": buffer for name, buffer in self.model.named_buffers()}
+        for name, tensor in tensors:
+            if name in places:
+                places[name].copy_(shared_out_like(tensor, places[name]))
+            else:
+                kind, _, of = name.partition("/")
+                weight = self.weights[of]
+                self.optimiser.state[weight][kind] = (
+                    tensor.to(weight.device if weight.is_cuda else "cpu")
+                    if kind == "step"
+                    else shared_out_like(tensor, weight)
+                )
+        self.step, self.seconds = state.step, state.seconds
+        self.guard = Guard(self.config.spike_factor, state.norms, state.skipped)
 
     def _reseed(self) -> None:
         here = (self.seed, self.step, rank())
@@ -184,21 +237,15 @@ class Trainer:
             reseed(self.random, "own", *here)
 
     def _learning_rate(self) -> float:
+        """Of the peak, in this step."""
         warm = min(1.0, (self.step + 1) / (self.config.warmup_steps + 1))
-        falling = max(0.0, (self.step / self.config.steps - 1 + self.config.cooldown) / self.config.cooldown)
-        return self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * falling))
-
-    def _average(self, averaged: Any, current: Any, count: Any) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        move_all_towards(averaged, current, 1 - decay)
+        level = self.config.steps * (1 - self.config.cooldown)
+        falling = self.config.cycles * max(0.0, self.step - level) / (self.config.steps - level) % 1
+        return warm * 0.5 * (1 + math.cos(math.pi * falling))
 
     def _log(self, values: Losses) -> dict[str, str]:
-        numbers = {name: float(value.detach()) for name, value in values.items()}
-        if not math.isfinite(numbers["loss"] + numbers["norm"]):
-            raise InvalidRequestError(
-                f"The loss of step {self.step} is {numbers['loss']} and its gradient's norm {numbers['norm']}; go on "
-                f"from the last checkpoint, {self.checkpoint}, with a lower learning_rate."
-            )
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **numbers}) + "\n")
+        numbers = {name: float(value) for name, value in values.items()}
+        if rank() == 0:
+            with (self.folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **numbers}) + "\n")
         return {name: f"{number:.4f}" for name, number in numbers.items()}

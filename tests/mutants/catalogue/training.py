@@ -8,6 +8,7 @@ _PACK = "tests/unit/training/test_pack.py::test_the_trained_networks_are_packed_
 _ROWS = "tests/unit/training/test_video_rows.py::"
 _SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of"
 _SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
+_TRAINER = "tests/unit/training/test_trainer.py::"
 _STAGES = "tests/unit/training/test_video_stages.py::"
 _FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
 _STAGE = "training/stages.py"
@@ -153,23 +154,24 @@ TRAINING = (
     # Stages
     Mutation(
         "a frozen base stays",
-        _STAGE,
-        "parameter.requires_grad_(is_injected(name))",
-        "parameter.requires_grad_(True)",
-        _FROZEN,
+        "training/groups.py",
+        "        weight.requires_grad_(False)\n",
+        "        weight.requires_grad_(True)\n",
+        "tests/unit/training/test_groups.py::"
+        "test_every_weight_is_in_the_first_group_that_names_it_and_the_rest_is_frozen",
     ),
     Mutation(
         "the injection learns",
-        _STAGE,
-        "parameter.requires_grad_(is_injected(name))",
-        'parameter.requires_grad_("norm_final" in name)',
+        "training/groups.py",
+        'name.startswith("transformer.") and is_injected(name)',
+        '"norm_final" in name',
         _FROZEN,
     ),
     Mutation(
         "a base that is not frozen learns",
-        _STAGE,
-        "if config.objective.freeze_base:",
-        "if True:",
+        "training/groups.py",
+        "for name, weight in model.named_parameters() if weight.requires_grad}",
+        "for name, weight in model.named_parameters() if is_injected(name)}",
         _STAGES + "test_a_base_that_is_not_frozen_learns_too",
     ),
     Mutation(
@@ -238,23 +240,51 @@ TRAINING = (
     Mutation(
         "the learning rate falls as a cosine",
         "training/trainer.py",
-        "0.5 * (1 + math.cos(math.pi * falling))",
-        "(1 - falling)",
+        "warm * 0.5 * (1 + math.cos(math.pi * falling))",
+        "warm * (1 - falling)",
         _SCHEDULE,
     ),
     Mutation(
         "AdamW decays matrices",
-        "training/trainer.py",
-        '"weight_decay": config.weight_decay}',
-        '"weight_decay": 0.0}',
+        "training/groups.py",
+        "decay = group.weight_decay if decays else 0.0",
+        "decay = 0.0",
         "tests/unit/training/test_trainer.py::test_only_matrices_decay",
     ),
     Mutation(
         "the averaged weights are the result",
-        "training/trainer.py",
-        "move_all_towards(averaged, current, 1 - decay)",
-        "move_all_towards(averaged, current, 1.0)",
+        "training/average.py",
+        "1 - min(self.decay, (1 + step) / (10 + step))",
+        "1.0",
         "tests/unit/training/test_trainer.py::test_the_average_follows_its_formula",
+    ),
+    Mutation(
+        "a spike's update is left out",
+        "training/trainer.py",
+        "if self._is_taken(values, explain):",
+        "if self._is_taken(values, explain) or True:",
+        _TRAINER + "test_spikes_change_nothing_and_too_many_end_the_run",
+    ),
+    Mutation(
+        "the parts of a batch weigh what they should",
+        "training/trainer.py",
+        '(values["loss"] / parts).backward()',
+        '(values["loss"]).backward()',
+        _TRAINER + "test_the_batch_in_parts_is_the_batch",
+    ),
+    Mutation(
+        "a resumed run draws what an unbroken one would",
+        "training/trainer.py",
+        "here = (self.seed, self.step, rank())",
+        "here = (self.seed, self.step + len(self.optimiser.state), rank())",
+        "tests/unit/training/test_resuming.py::test_a_stage_stopped_and_resumed_equals_an_unbroken_one",
+    ),
+    Mutation(
+        "each group has its own rate",
+        "training/groups.py",
+        "rate = config.learning_rate if group.learning_rate is None else group.learning_rate",
+        "rate = config.learning_rate",
+        "tests/unit/training/test_groups.py::test_groups_have_their_rates_and_only_matrices_decay",
     ),
     # The model that ships
     Mutation(
@@ -324,15 +354,15 @@ TRAINING = (
     Mutation(
         "the trainer averages gradients",
         "training/trainer.py",
-        "                average_gradients(self.model.parameters())\n",
+        "        average_gradients(self.weights.values())\n",
         "",
         "tests/unit/training/test_parallel.py::test_two_processes_train_one_model",
     ),
     Mutation(
         "a gradient that is not finite stops a run",
-        "training/trainer.py",
-        'math.isfinite(numbers["loss"] + numbers["norm"])',
-        'math.isfinite(numbers["loss"])',
+        "training/guard.py",
+        "math.isfinite(loss + norm)",
+        "math.isfinite(loss)",
         "tests/unit/training/test_trainer.py::test_a_loss_or_gradient_that_is_not_finite_stops_the_run",
     ),
     Mutation(

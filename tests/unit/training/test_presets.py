@@ -42,7 +42,7 @@ OBJECTIVES: dict[type[config.Strict], type] = {
     config.EncoderObjectiveConfig: EncoderObjective,
     config.VideoObjectiveConfig: VideoObjective,
 }
-STAGE_FIELDS = {"freeze_base", "identity_encoder"}
+STAGE_FIELDS = {"identity_encoder"}
 MINIMAL = "optimiser: {steps: 2, batch_size: 1, learning_rate: 1.0e-3}\nmodel: {}\n"
 
 
@@ -167,8 +167,8 @@ def test_a_field_of_before_is_answered_with_its_new_name(tmp_path: Path) -> None
         read(tmp_path, text, "clips")
 
 
-@pytest.mark.parametrize("objective", ["freeze_base: true", "identity_encoder: {hidden_dim: 64}"])
-def test_identity_without_a_place_for_it_is_refused(tmp_path: Path, objective: str) -> None:
+def test_identity_without_a_place_for_it_is_refused(tmp_path: Path) -> None:
+    objective = "identity_encoder: {hidden_dim: 64}"
     with pytest.raises(InvalidRequestError, match=r"objective\.\w+ needs model.identity_token_dim"):
         read(tmp_path, MINIMAL + f"objective: {{{objective}}}\n", "clips")
     assert read(tmp_path, MINIMAL.replace("{}", "{identity_token_dim: 8}") + f"objective: {{{objective}}}\n", "clips")
@@ -177,3 +177,10 @@ def test_identity_without_a_place_for_it_is_refused(tmp_path: Path, objective: s
 def test_a_missing_preset_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="There is no file"):
         load_stage(tmp_path / "none.yaml", "vae")
+
+
+def test_old_and_impossible_fields_of_the_video_model_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="freeze_base is no field any more; write the stage's groups"):
+        read(tmp_path, MINIMAL + "objective: {freeze_base: true}\n", "clips")
+    with pytest.raises(InvalidRequestError, match="drop_reference needs a base that takes a reference"):
+        read(tmp_path, MINIMAL + "objective: {drop_reference: 0.1}\n", "clips")

@@ -2,6 +2,11 @@
 
 import json
 import math
+import os
+import pickle
+import shutil
+import signal
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.training.checkpoint import Checkpoints, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.trainer import BatchPart, Losses, Trainer
 from tests.tiny import seeded
@@ -56,9 +62,10 @@ def logged(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def states_equal(first: nn.Module, second: nn.Module) -> bool:
-    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
+def states_equal(first: Trainer, second: Trainer) -> bool:
+    """Whether weights, average, buffers and the optimiser's states are the same bits."""
+    ours, theirs = first._tensors(), second._tensors()
+    return ours.keys() == theirs.keys() and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def test_the_loss_falls_and_the_average_is_the_result(tmp_path: Path) -> None:
@@ -66,8 +73,9 @@ def test_the_loss_falls_and_the_average_is_the_result(tmp_path: Path) -> None:
     first, *_, last = logged(tmp_path)
     assert [row["step"] for row in logged(tmp_path)] == [50, 100, 150, 200, 250, 300]
     assert last["loss"] < 0.01 * first["loss"]
-    assert (trained.averaged.weight - TRUTH).abs().max() < 0.05
-    assert (trained.averaged.bias - 1).abs().max() < 0.05
+    with trained.averaged() as result:
+        assert (result.weight - TRUTH).abs().max() < 0.05
+        assert (result.bias - 1).abs().max() < 0.05
     assert trained.step == 300
 
 
@@ -82,18 +90,17 @@ def test_an_interrupted_run_continues_exactly(tmp_path: Path) -> None:
     resumed = trainer(tmp_path / "broken")
     assert resumed.step == 23
     assert resumed.seconds == broken.seconds
-    assert states_equal(resumed.model, broken.model)
+    assert states_equal(resumed, broken)
     fit(resumed)
-    assert states_equal(resumed.model, whole.model)
-    assert (broken.seconds, resumed.seconds) == (145, 218)
-    assert states_equal(resumed.averaged, whole.averaged)
+    assert states_equal(resumed, whole)
+    assert (broken.seconds, resumed.seconds) == (123, 160)
 
 
 def test_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:
     done = fit(trainer(tmp_path))
     again = trainer(tmp_path)
     again.fit(lambda _: pytest.fail("a finished run asked for a batch"))
-    assert states_equal(again.averaged, done.averaged)
+    assert states_equal(again, done)
 
 
 def test_the_average_follows_its_formula(tmp_path: Path) -> None:
@@ -112,8 +119,11 @@ def test_the_average_follows_its_formula(tmp_path: Path) -> None:
     for step, weight in enumerate(weights[1:], start=1):
         decay = min(0.8, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * weight
-    assert torch.allclose(run.averaged.weight, average, atol=1e-6)
-    assert not torch.allclose(run.averaged.weight, run.model.weight, atol=1e-6)
+    assert not torch.allclose(run.model.weight, average, atol=1e-6)
+    kept = run.model.weight.detach().clone()
+    with run.averaged() as result:
+        assert torch.allclose(result.weight, average, atol=1e-6)
+    assert torch.equal(run.model.weight, kept)
 
 
 @pytest.mark.parametrize("cooldown", [1.0, 0.3])
@@ -137,17 +147,17 @@ def test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine(tmp_path: Path, 
 
 @pytest.fixture
 def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes on by a second whenever the trainer looks at it: twice a step, and once before the first."""
+    """A clock that goes on by a second whenever the trainer looks at it: once before the first step, and after each."""
     monkeypatch.setattr("fantasyid.training.trainer.time", SimpleNamespace(monotonic=count(0.0).__next__))
 
 
 @pytest.mark.usefixtures("ticking")
 def test_seconds_are_logged_and_change_nothing(tmp_path: Path) -> None:
     run = fit(trainer(tmp_path, steps=50))
-    assert (run.step, run.seconds, logged(tmp_path)[-1]["seconds"]) == (50, 99, 99)
+    assert (run.step, run.seconds, logged(tmp_path)[-1]["seconds"]) == (50, 50, 50)
     slow = trainer(tmp_path / "other", steps=50)
     slow.seconds = 10.0**6
-    assert states_equal(fit(slow).averaged, run.averaged)
+    assert states_equal(fit(slow), run)
 
 
 def test_only_matrices_decay(tmp_path: Path) -> None:
@@ -164,9 +174,17 @@ def test_frozen_weights_stay_and_buffers_are_carried(tmp_path: Path) -> None:
     frozen = net[0].weight.clone()
     run = Trainer(net, config(), tmp_path, seed=0)
     fit(run)
-    assert torch.equal(run.averaged[0].weight, frozen)
-    assert torch.equal(run.averaged[1].running_mean, net[1].running_mean)
+    assert torch.equal(net[0].weight, frozen)
     assert net[1].running_mean.abs().max() > 0
+    state, tensors = Checkpoints(tmp_path).load()
+    kept = dict(tensors)
+    assert not [name for name in kept if name.endswith("/0.weight") or name.endswith("/0.bias")]
+    assert torch.equal(kept["buffer/1.running_mean"], net[1].running_mean)
+    assert state.frozen == hash_of_frozen(net)
+    with torch.no_grad():
+        net[0].weight += 1
+    with pytest.raises(InvalidRequestError, match="was begun on other frozen weights"):
+        Trainer(net, config(), tmp_path, seed=0)
 
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:
@@ -178,14 +196,97 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, broken: str) -> None:
-    """The square root's gradient at 0 is infinite, its value is not."""
-    run = trainer(tmp_path, steps=60)
+    """Before it changes anything. The square root's gradient at 0 is infinite, its value is not."""
+    run = trainer(tmp_path, steps=60, save_every=10)
 
-    def losses(_: BatchPart) -> Losses:
-        nothing = run.model.weight.sum() * (run.step == 49)
-        return {"loss": nothing * math.nan if broken == "loss" else (nothing * 0).sqrt() if run.step == 49 else nothing}
+    def losses(part: BatchPart) -> Losses:
+        nothing = run.model.weight.sum() * 0
+        if part.step == 23:
+            nothing = nothing * math.nan if broken == "loss" else nothing.sqrt()
+        return {"loss": nothing}
 
     words = "is nan" if broken == "loss" else r"is -?0\.0 and its gradient's norm nan"
-    with pytest.raises(InvalidRequestError, match=rf"The loss of step 50 {words}.*lower learning_rate"):
+    with pytest.raises(InvalidRequestError, match=rf"The loss of step 24 {words}.*lower learning_rate"):
+        run.fit(losses, explain=lambda step: {"clips": [step]})
+    assert run.model.weight.isfinite().all()
+    assert [path.name for path in run.checkpoints.all()] == ["step-00000010", "step-00000020"]
+    said = json.loads((tmp_path / "bad_step.json").read_text())
+    assert (said["step"], said["clips"]) == (23, [23])
+
+
+def test_spikes_change_nothing_and_too_many_end_the_run(tmp_path: Path) -> None:
+    spikes = {30, 200, 230, 240, 250, 260, 270, 280}
+    run = trainer(tmp_path, steps=400, spike_factor=10.0)
+    before: dict[int, Tensor] = {}
+
+    def losses(part: BatchPart) -> Losses:
+        before[part.step] = run.model.weight.detach().clone()
+        return {"loss": run.model(torch.ones(4, 3)).sum() * (1000 if part.step in spikes else 1)}
+
+    with pytest.raises(InvalidRequestError, match="6 of the last 100 steps had a gradient far above the others'"):
         run.fit(losses)
-    assert not run.checkpoint.exists()
+    assert run.guard.skipped == [30, 200, 230, 240, 250, 260, 270]
+    assert torch.equal(before[30], before[31])
+    assert not torch.equal(before[31], before[32])
+
+
+def test_the_batch_in_parts_is_the_batch(tmp_path: Path) -> None:
+    """Bit for bit where the parts' sums are."""
+
+    def losses_of_rows(run: Trainer) -> Callable[[BatchPart], Losses]:
+        def losses(part: BatchPart) -> Losses:
+            inputs = torch.randn(16, 3, generator=torch.Generator().manual_seed(part.step))[part.rows(16)]
+            return {"loss": (run.model(inputs) - inputs @ TRUTH.T - 1).square().mean()}
+
+        return losses
+
+    whole, parts = trainer(tmp_path / "whole"), trainer(tmp_path / "parts", accumulation=4)
+    for run in (whole, parts):
+        run.fit(losses_of_rows(run))
+    torch.testing.assert_close(parts.model.weight, whole.model.weight, atol=1e-5, rtol=1e-5)
+    assert logged(tmp_path / "parts")[-1]["loss"] == pytest.approx(logged(tmp_path / "whole")[-1]["loss"], rel=1e-4)
+
+
+def test_a_cosine_with_restarts_begins_again_at_the_peak(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=60, cycles=3, warmup_steps=0)
+    losses, rates = losses_of(run), []
+
+    def watched(part: BatchPart) -> Losses:
+        rates.append(run.optimiser.param_groups[0]["lr"])
+        return losses(part)
+
+    run.fit(watched)
+    assert rates[::20] == [0.05] * 3
+    assert rates[20:] == pytest.approx(rates[:20] * 2)
+    assert rates[10] == pytest.approx(0.025)
+
+
+def test_checkpoints_are_no_pickles_and_the_last_three_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((torch, "load"), (torch, "save"), (pickle, "load"), (pickle, "dump")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a pickle"))
+    fit(trainer(tmp_path, steps=60, save_every=7))
+    folders = Checkpoints(tmp_path).all()
+    assert [folder.name for folder in folders] == ["step-00000049", "step-00000056", "step-00000060"]
+    assert {path.suffix for folder in folders for path in folder.iterdir()} == {".json", ".safetensors"}
+    content = (folders[-1] / "tensors-00000.safetensors").read_bytes()
+    (folders[-1] / "tensors-00000.safetensors").write_bytes(content[:-4])
+    with pytest.raises(InvalidRequestError, match=r"step-00000060 is damaged .*; remove it to go on from the one"):
+        trainer(tmp_path, steps=60)
+    shutil.rmtree(folders[-1])
+    assert trainer(tmp_path, steps=60).step == 56
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
+    run = trainer(tmp_path / "run")
+    losses = losses_of(run)
+
+    def interrupted(part: BatchPart) -> Losses:
+        if part.step == 23:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return losses(part)
+
+    assert not run.fit(interrupted)
+    assert run.step == 24
+    resumed = trainer(tmp_path / "run")
+    assert resumed.fit(losses_of(resumed))
+    assert states_equal(resumed, fit(trainer(tmp_path / "whole")))

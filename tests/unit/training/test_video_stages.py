@@ -19,6 +19,7 @@ from fantasyid.geometry.flame import FlameModel
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from fantasyid.training.checkpoint import Checkpoints
 from fantasyid.training.config_files import load_stage
 from fantasyid.training.stages import StageInputs
 from fantasyid.training.stages import train as train_stage
@@ -28,6 +29,7 @@ from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 CLIPS, GRID, FACE_DIM = 4, 4, 32
 ENCODER = {"face_dim": FACE_DIM, "grid_size": GRID, "pool_factor": 2, "hidden_dim": 64, "num_layers": 1}
 ENCODER |= {"spiral_channels": [8, 16]}
+ADDED = ("identity_encoder", "injection")
 NO_IDENTITY: dict[str, Any] = dict.fromkeys(IDENTITY_CONFIG)
 Train = Callable[..., Path]
 
@@ -61,10 +63,14 @@ def train(tmp_path: Path) -> Train:
         injection: dict[str, Any] | None = None,
         arrays: dict[str, Tensor] | None = None,
         flame: Path | None = None,
+        groups: tuple[str, ...] = (),
+        frozen_dtype: str = "float32",
+        weights: FantasyIDTransformer3DModel | None = None,
         **objective: Any,
     ) -> Path:
         shape, fed = {**BASE_CONFIG, **(base or {})}, replace(pool, **(arrays or {}))
-        tiny_transformer(**{**shape, **NO_IDENTITY}).save_pretrained(tmp_path / "base" / "transformer")
+        begun = weights or tiny_transformer(**{**shape, **NO_IDENTITY})
+        begun.save_pretrained(tmp_path / "base" / "transformer")
         folder, out = tmp_path / "pool", tmp_path / f"{stage}{steps}"
         folder.mkdir(exist_ok=True)
         for field in fields(fed):
@@ -75,6 +81,8 @@ def train(tmp_path: Path) -> Train:
             "optimiser": {**even, "batch_size": 4, "ema_decay": 0.0, "weight_decay": 0.0, **(optimiser or {})},
             "model": {**shape, **(IDENTITY_CONFIG if identity else {}), **(injection or {})},
             "objective": {"identity_encoder": ENCODER, **objective} if identity else objective,
+            "groups": [{"weights": name} for name in groups],
+            "frozen_dtype": frozen_dtype,
         }
         (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
         inputs = StageInputs((folder,), out, "cpu", init=tmp_path / "base", encoder=encoder, flame=flame)
@@ -135,7 +143,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
 def test_the_identity_modules_are_trained_on_every_base(train: Train, base: dict[str, Any]) -> None:
     """The base stays, what is added learns, and the result computes."""
-    result = train("clips", 3, base=base, freeze_base=True, identity_encoder=ENCODER)
+    result = train("clips", 3, base=base, groups=ADDED, identity_encoder=ENCODER)
     before = tiny_transformer(**{**BASE_CONFIG, **base, **NO_IDENTITY}).float().state_dict()
     assert moved(before, transformer(result)) == set()
     gains = [weight for name, weight in transformer(result).items() if name.endswith("feature.norm.weight")]
@@ -150,7 +158,7 @@ def test_every_ablation_of_the_table_is_trained(train: Train, ablation: dict[str
         "reference": noise(CLIPS, 3, 4, 6, 4, seed=2),
         "face_tokens": noise(CLIPS, 3, GRID, GRID, FACE_DIM, seed=3),
     }
-    result = train("clips", 2, base=BASES["text-to-video"], arrays=views, freeze_base=True, **ablation)
+    result = train("clips", 2, base=BASES["text-to-video"], arrays=views, groups=ADDED, **ablation)
     first, second = encoder(result), encoder(train("clips", 5, arrays=views, base=BASES["text-to-video"], **ablation))
     weights = {name for name, _ in first.named_parameters()}
     assert moved(first.state_dict(), second.state_dict()) == weights
@@ -182,7 +190,7 @@ def test_without_identity_the_whole_transformer_is_trained_and_nobody_is_read(tr
 
 def test_a_frozen_base_stays_and_injection_and_identity_encoder_learn(train: Train) -> None:
     base = tiny_transformer(identity_token_dim=None).state_dict()
-    first, second = train("pairs", 2, freeze_base=True), train("pairs", 5, freeze_base=True)
+    first, second = train("pairs", 2, groups=ADDED), train("pairs", 5, groups=ADDED)
     for result in (first, second):
         assert moved(base, transformer(result)) == set()
     added = set(transformer(first)) - set(base)
@@ -192,6 +200,19 @@ def test_a_frozen_base_stays_and_injection_and_identity_encoder_learn(train: Tra
     before, after = encoder(first), encoder(second)
     weights = {name for name, _ in before.named_parameters()}
     assert moved(before.state_dict(), after.state_dict()) == weights
+
+
+def test_a_frozen_base_in_bfloat16_stays_and_is_not_in_the_checkpoint(train: Train, tmp_path: Path) -> None:
+    base = tiny_transformer(identity_token_dim=None)
+    with torch.no_grad():
+        for weight in base.parameters():
+            weight.copy_(weight.bfloat16())
+    result = train("clips", 3, groups=ADDED, frozen_dtype="bfloat16", weights=base)
+    assert moved(base.state_dict(), {k: v.float() for k, v in transformer(result).items()}) == set()
+    _, tensors = Checkpoints(result.parent).load() or (None, ())
+    kept = {name.partition("/")[2] for name, _ in tensors if not name.startswith("buffer/")}
+    assert kept
+    assert all("injection" in name or name.startswith("identity_encoder.") for name in kept)
 
 
 def test_a_base_that_is_not_frozen_learns_too(train: Train) -> None:

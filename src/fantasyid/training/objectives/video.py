@@ -111,6 +111,10 @@ class VideoObjective:
         rows = self.rows(clips_at(self.seed, first, self.batch_size, self.num_clips)[mine])
         return self.measure(model, rows, self.draw(model.transformer, part.step).rows(mine))
 
+    def explain(self, step: int) -> dict[str, Any]:
+        """Which clips a step shows, by their numbers, in the order of its batch."""
+        return {"clips": clips_at(self.seed, step * self.batch_size, self.batch_size, self.num_clips).tolist()}
+
     @property
     def num_clips(self) -> int:
         """Of all pools."""
