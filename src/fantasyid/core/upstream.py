@@ -34,6 +34,14 @@ ATTENTION_BACKENDS: Mapping[str, AttentionBackendName] = MappingProxyType(
 )
 """Diffusers' names of attention kernels; all but `NATIVE` are private, and the dispatcher takes no others."""
 
+ATTENTION_OPERATIONS = (
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+)
+"""What attention is to those who look at operations one by one; public is only the function that chooses among them."""
+
 scaled_product = torch._scaled_mm
 """float8 times float8 with a scale for each row; PyTorch's public layers for it are another package (torchao)."""
 

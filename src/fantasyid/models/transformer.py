@@ -52,6 +52,7 @@ class FantasyIDBlock(CogVideoXBlock):
         identity_value: Tensor | None = None,
         identity_scale: Tensor | None = None,
         token_grid: tuple[int, int, int] | None = None,
+        identity_tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run CogVideoX's block, then add the identity to the video tokens.
 
@@ -65,6 +66,7 @@ class FantasyIDBlock(CogVideoXBlock):
             identity_value: (B, heads, N, head_dim).
             identity_scale: Strength per sample (B, 1, 1).
             token_grid: T, H and W.
+            identity_tokens: (B, N, identity_token_dim), in the place of key and value, which the block then computes.
 
         Returns:
             Video tokens and text tokens, shaped as they came.
@@ -72,8 +74,10 @@ class FantasyIDBlock(CogVideoXBlock):
         hidden_states, encoder_hidden_states = super().forward(
             hidden_states, encoder_hidden_states, temb, image_rotary_emb, attention_kwargs
         )
-        if identity_key is not None:
+        if identity_key is not None or identity_tokens is not None:
             assert self.injection is not None, "identity was given to a block that injects none"
+            if identity_tokens is not None:
+                identity_key, identity_value = self.injection.project(identity_tokens)
             injected = self.injection(hidden_states, identity_key, identity_value, token_grid)
             hidden_states = hidden_states + identity_scale * injected
         return hidden_states, encoder_hidden_states
@@ -266,12 +270,15 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         Returns:
             Keys and values, one pair per injecting block.
         """
+        self._check_injection()
+        pairs = [injection.project(identity_tokens) for injection in self.injections]
+        return IdentityKeyValues(keys=tuple(key for key, _ in pairs), values=tuple(value for _, value in pairs))
+
+    def _check_injection(self) -> None:
         if not self.injections:
             raise InvalidRequestError(
                 "This transformer was built without identity injection; load one whose config has identity_token_dim."
             )
-        pairs = [injection.project(identity_tokens) for injection in self.injections]
-        return IdentityKeyValues(keys=tuple(key for key, _ in pairs), values=tuple(value for _, value in pairs))
 
     @property
     def _cp_plan(self) -> dict[str, Any]:
@@ -356,7 +363,11 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         if identity_tokens is not None:
             if identity_key_values is not None:
                 raise InvalidRequestError("Give identity_tokens or identity_key_values, not both.")
-            identity_key_values = self.project_identity(identity_tokens)
+            self._check_injection()
+            # In training each block projects them itself: it is sharded, recomputed and compiled by itself, and none of
+            # that reaches its weights outside of its `forward`.
+            if not torch.is_grad_enabled():
+                identity_key_values = self.project_identity(identity_tokens)
         scale = torch.as_tensor(identity_scale, dtype=hidden_states.dtype, device=hidden_states.device)
         scale = scale.expand(batch_size).contiguous()[:, None, None]
         if self.injection_gain is not None:
@@ -378,6 +389,8 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
             if identity_key_values is not None and block.injection is not None:
                 index = layer // self.config.injection_interval
                 inputs += (identity_key_values.keys[index], identity_key_values.values[index], scale, token_grid)
+            elif identity_tokens is not None and block.injection is not None:
+                inputs += (None, None, scale, token_grid, identity_tokens)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden_states, encoder_hidden_states = run_checkpointed(self, block, *inputs)
             else:

@@ -331,6 +331,8 @@ class VideoObjectiveConfig(Strict):
     """Standard deviation added to the known head shape."""
     drift_weight: Weight = 0.01
     """Of what keeps the tokens from running away."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """What the transformer computes in; noise, loss and identity encoder always have float32."""
 
 
 class StageConfig(Strict):
@@ -408,7 +410,11 @@ class VideoStage(StageConfig):
     groups: tuple[GroupConfig, ...] = ()
     """What is trained, each weight in the first group that names it; all is, at one rate, where there are none."""
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"
-    """How weights are held that are not trained; CogVideoX's come in bfloat16."""
+    """How matrices are held that are not trained; CogVideoX's come in bfloat16."""
+    recompute: Literal["nothing", "blocks", "all_but_attention"] = "nothing"
+    """What of the transformer's blocks is computed again for the gradient, to save memory."""
+    shard_among: Count = 1
+    """How many processes share one copy of the transformer's weights (FSDP2); 1 gives each process its own."""
 
     @model_validator(mode="after")
     def _identity_has_a_place(self) -> "VideoStage":

@@ -13,6 +13,8 @@ from fantasyid.core.yaml_files import read_fields
 from fantasyid.training.config import STAGES, AnyStage
 
 CONFIG_FILE = "config.yaml"
+_CHANGE_NO_NUMBER = {"shard_among", "recompute", "optimiser.accumulation", "optimiser.save_every"}
+"""How the work is shared out and kept; a run may go on with another value."""
 
 
 def load_stage(path: Path, stage: str) -> AnyStage:
@@ -37,7 +39,7 @@ def load_stage(path: Path, stage: str) -> AnyStage:
 def keep_config(config: AnyStage, folder: Path, writes: bool = True) -> None:
     """Write the config into the run's folder; where a run was begun, refuse another one than that run's.
 
-    Steps alone may be more than they were.
+    Steps may be more than they were, and how the work is shared out may change.
 
     Args:
         config: What is asked for now.
@@ -65,7 +67,9 @@ def keep_config(config: AnyStage, folder: Path, writes: bool = True) -> None:
         )
     if writes:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write_file(path, f"# The config as used; steps alone may be raised.\n{text}".encode())
+        write_file(
+            path, f"# The config as used; steps may be raised, and how work is shared out may change.\n{text}".encode()
+        )
 
 
 def differences(asked: Mapping[str, Any], got: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -93,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 def _refuse_other(config: AnyStage, kept: AnyStage, folder: Path) -> None:
     for name, asked, before in differences(config.model_dump(), kept.model_dump()):
-        if name == "optimiser.steps" and asked > before:
+        if (name == "optimiser.steps" and asked > before) or name in _CHANGE_NO_NUMBER:
             continue
         raise InvalidRequestError(
             f"The run in {folder} was begun with {name}: {before}, and the preset says {asked}; go on with the same "

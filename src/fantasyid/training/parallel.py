@@ -7,10 +7,13 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.upstream import copy_all
+from fantasyid.models.transformer import FantasyIDTransformer3DModel
 
 
 def start_processes(device: str) -> str:
@@ -18,7 +21,8 @@ def start_processes(device: str) -> str:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return device
     on_cuda = device.startswith("cuda")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=timedelta(hours=2))
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_cuda else "gloo", timeout=timedelta(hours=2))
     if not on_cuda:
         return device
     place = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -53,6 +57,52 @@ def own_share(batch_size: int, accumulation: int = 1) -> int:
             f"in {accumulation} parts; choose a batch_size that is a multiple of {parts}."
         )
     return batch_size // parts
+
+
+def share_out(transformer: FantasyIDTransformer3DModel, among: int) -> None:
+    """Share a transformer's weights out, block by block (FSDP2); each block is put together while it computes.
+
+    Weights keep their types, and computing in bfloat16 is autocast's, so the numbers are those of one process.
+
+    Args:
+        transformer: On its device, recomputed and compiled as it should be; changed in place.
+        among: How many processes share one copy. With fewer than there are, groups of them hold the same.
+
+    Raises:
+        InvalidRequestError: The processes cannot be grouped so.
+    """
+    processes = num_processes()
+    if processes % among:
+        raise InvalidRequestError(
+            f"{processes} processes cannot be grouped by {among}; set shard_among to a number that divides them."
+        )
+    if among == 1:
+        return
+    shape, names = ((processes // among, among), ("copies", "parts")) if among < processes else ((among,), ("parts",))
+    mesh = init_device_mesh(transformer.device.type, shape, mesh_dim_names=names)
+    for block in transformer.transformer_blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(transformer, mesh=mesh)
+
+
+def put_together(transformer: FantasyIDTransformer3DModel) -> FantasyIDTransformer3DModel:
+    """A transformer whose weights are shared out, whole and on the CPU of process 0; all processes must ask.
+
+    Returns:
+        Itself where it is whole. In the other processes it has no weights.
+    """
+    if not any(isinstance(weight, DTensor) for weight in transformer.parameters()):
+        return transformer
+    with torch.device("meta"):
+        copy: FantasyIDTransformer3DModel = FantasyIDTransformer3DModel.from_config(transformer.config)
+    weights = {}
+    for name, tensor in transformer.state_dict().items():
+        one = whole(tensor)
+        if rank() == 0:
+            weights[name] = one.cpu()
+    if rank() == 0:
+        copy.load_state_dict(weights, assign=True)
+    return copy
 
 
 def wait_for_all() -> None:

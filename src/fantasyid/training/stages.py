@@ -22,6 +22,7 @@ from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
+from fantasyid.training.checkpoint import hash_of_frozen
 from fantasyid.training.config import (
     AnyStage,
     EncoderStage,
@@ -37,7 +38,8 @@ from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
 from fantasyid.training.objectives.vae import VaeObjective, latent_statistics, reconstruct, training_pictures
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.objectives.vision import VisionObjective
-from fantasyid.training.parallel import own_share, rank, start_processes
+from fantasyid.training.parallel import equalise, own_share, put_together, rank, share_out, start_processes
+from fantasyid.training.recompute import recompute
 from fantasyid.training.trainer import BatchPart, Trainer
 
 _NOT_OF_THE_OBJECTIVE = {"identity_encoder"}
@@ -183,7 +185,7 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
 
 
 def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
-    own_share(config.optimiser.batch_size)
+    own_share(config.optimiser.batch_size, config.optimiser.accumulation)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
     token_dim, encoder = config.model.identity_token_dim, None
     if token_dim is not None:
@@ -193,12 +195,17 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     elif inputs.encoder is not None:
         raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
     model = VideoModel(transformer, encoder)
-    groups = choose_groups(model, config.groups, config.optimiser)
+    choose_groups(model, config.groups, config.optimiser)
     keep_frozen_in(getattr(torch, config.frozen_dtype), model)
     pools = _latent_pools(inputs, config)
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups)
+    equalise(model)
+    frozen = hash_of_frozen(model)
+    recompute(transformer, config.recompute)
     if config.optimiser.compile:
         transformer.compile_repeated_blocks(fullgraph=True)
+    share_out(transformer, config.shard_among)
+    groups = choose_groups(model, config.groups, config.optimiser)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen)
     objective = VideoObjective(
         pools=pools,
         scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
@@ -211,8 +218,9 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     if not trainer.fit(lambda part: objective(model, part), objective.explain):
         return False
     with trainer.averaged() as averaged:
+        result = put_together(transformer)
         if rank() == 0:
-            averaged.transformer.save_pretrained(inputs.out / "result" / "transformer")
+            result.save_pretrained(inputs.out / "result" / "transformer")
             if encoder is not None:
                 objective.measure_population(averaged, config.optimiser.steps)
                 averaged.identity_encoder.save_pretrained(inputs.out / "result" / "identity_encoder")

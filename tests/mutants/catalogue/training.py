@@ -9,6 +9,7 @@ _ROWS = "tests/unit/training/test_video_rows.py::"
 _SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of"
 _SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
 _TRAINER = "tests/unit/training/test_trainer.py::"
+_SHARED = "tests/unit/training/test_sharing_out.py::"
 _STAGES = "tests/unit/training/test_video_stages.py::"
 _FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
 _STAGE = "training/stages.py"
@@ -278,6 +279,27 @@ TRAINING = (
         "here = (self.seed, self.step, rank())",
         "here = (self.seed, self.step + len(self.optimiser.state), rank())",
         "tests/unit/training/test_resuming.py::test_a_stage_stopped_and_resumed_equals_an_unbroken_one",
+    ),
+    Mutation(
+        "blocks that are shared out project the identity tokens themselves",
+        "models/transformer.py",
+        "            if not torch.is_grad_enabled():\n",
+        "            if True:\n",
+        _SHARED + "test_gradients_are_those_of_one_process",
+    ),
+    Mutation(
+        "of gradients that are shared out the norm is that of all",
+        "training/parallel.py",
+        "norms = [whole(nn.utils.get_total_norm(kind)) for kind in kinds if kind]",
+        "norms = [own_part(nn.utils.get_total_norm(kind)) for kind in kinds if kind]",
+        _SHARED + "test_gradients_are_those_of_one_process",
+    ),
+    Mutation(
+        "what was recomputed keeps what attention gave",
+        "training/recompute.py",
+        "checkpoint(block, *inputs, use_reentrant=False",
+        "checkpoint(block, inputs[0] * 1.01, *inputs[1:], use_reentrant=False",
+        _SHARED + "test_what_is_computed_again_gives_the_same_bits",
     ),
     Mutation(
         "each group has its own rate",

@@ -1,7 +1,6 @@
 """Two processes that train together end with one model, as if the batch had been one."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from fantasyid.training.parallel import (
     start_processes,
 )
 from fantasyid.training.trainer import Trainer
+from tests.processes import run_together
 
 
 def batch(step: int, process: int) -> torch.Tensor:
@@ -60,9 +60,7 @@ def trained_together(folder: str) -> None:
 
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "tests.unit.training.test_parallel", str(tmp_path)]
-    subprocess.run(command, cwd=Path(__file__).parents[3], check=True, timeout=120)
+    run_together("tests.unit.training.test_parallel", tmp_path)
     first, second = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
     assert first["mark"].tolist() == second["mark"].tolist() == [0, 0]
     assert first["saved"] == 1

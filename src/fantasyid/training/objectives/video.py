@@ -89,6 +89,7 @@ class VideoObjective:
         views: Which of a clip's views the person is shown by; `"first"` is the ablation "w/o MFC".
         shape_noise: Standard deviation added to the known coefficients, about the error of reading them from a photo.
         drift_weight: Of what keeps the tokens of an encoder with `centre` from running away.
+        precision: What the transformer computes in.
     """
 
     pools: Sequence[LatentPool]
@@ -104,6 +105,7 @@ class VideoObjective:
     views: Literal["any", "first"] = "any"
     shape_noise: float = 0.2
     drift_weight: float = 0.01
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
 
     def __call__(self, model: VideoModel, part: BatchPart) -> Losses:
         """Losses of a part of a step's batch."""
@@ -169,7 +171,8 @@ class VideoObjective:
         reference = rows.reference.float() * draws.keep_reference[:, None, None, None, None]
         _, frames, _, height, width = clean.shape
         rotary = rotary_embedding(transformer.config, frames, height, width, device=clean.device)
-        with torch.autocast(clean.device.type, torch.bfloat16):
+        # Each weight is used once, so casts are not kept: of a model that is shared out they would be all of it.
+        with torch.autocast(clean.device.type, torch.bfloat16, self.precision == "bfloat16", cache_enabled=False):
             tokens, runaway = self._identity_tokens(model.identity_encoder, rows, draws.shape_noise)
             predicted = transformer(
                 with_reference(transformer.config, noisy, reference),
