@@ -197,6 +197,39 @@ def clips(
     _train("clips", config, device, pools=tuple(pool), out=out, init=init, encoder=encoder, flame=flame)
 
 
+@train_app.command()
+def plan(
+    config: Annotated[Path, typer.Option(help="Preset of the stage pairs or clips.")],
+    gpus: Annotated[int, typer.Option(min=1, help="How many there are.")] = 1,
+    memory_gib: Annotated[float, typer.Option(min=1, help="Memory of one; an H100 of 80 GB has 78 GiB to give.")] = 78,
+    teraflops: Annotated[
+        float, typer.Option(min=1, help="What one sustains in bfloat16, 10^12 operations a second.")
+    ] = 450,
+) -> None:
+    """Work out what training the video model takes, before any GPU is rented; fails if it does not fit.
+
+    [bold]Example[/bold]
+
+      fantasyid train plan --config configs/train/paper.yaml --gpus 8
+    """
+    from fantasyid.training.config import VideoStage
+    from fantasyid.training.config_files import load_stage
+    from fantasyid.training.plan import Gpus, make_plan, measure_cost, plan_lines, smallest_change
+
+    settings = load_stage(config, "clips")
+    assert isinstance(settings, VideoStage)
+    there, cost = Gpus(gpus, memory_gib, teraflops), measure_cost(settings)
+    made = make_plan(settings, there, cost)
+    for line in plan_lines(made, settings):
+        typer.echo(line)
+    if made.total_gib > memory_gib:
+        change = smallest_change(settings, there, cost)
+        remedy = "take more or larger GPUs" if change is None else f"set {change}"
+        raise InvalidRequestError(
+            f"{config} takes {made.total_gib:.1f} GiB on each of {gpus} GPUs, and one has {memory_gib:g}; {remedy}."
+        )
+
+
 @train_app.command("shrink-shape")
 def shrink_shape(
     reader: Annotated[Path, typer.Option(help="Result of the stage reader.", rich_help_panel=_INPUTS)],

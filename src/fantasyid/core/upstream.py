@@ -22,6 +22,9 @@ from diffusers.models.attention_dispatch import (
 )
 from torch import Tensor, nn
 
+# Tensors with a shape and no content; without a public address, though torch.compile is built on them.
+from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+
 ATTENTION_BACKENDS: Mapping[str, AttentionBackendName] = MappingProxyType(
     {
         "flash3": AttentionBackendName._FLASH_3,
@@ -41,6 +44,12 @@ ATTENTION_OPERATIONS = (
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 )
 """What attention is to those who look at operations one by one; public is only the function that chooses among them."""
+
+CPU_ATTENTION = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,
+)
+"""The same on a CPU, and its gradient, as PyTorch's counter of operations calls them; it counts those of GPUs alone."""
 
 scaled_product = torch._scaled_mm
 """float8 times float8 with a scale for each row; PyTorch's public layers for it are another package (torchao)."""

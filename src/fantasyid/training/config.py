@@ -407,12 +407,16 @@ class VideoStage(StageConfig):
     """The transformer."""
     objective: VideoObjectiveConfig = VideoObjectiveConfig()
     """The encoder, and what both are asked for."""
+    snr_shift_scale: float = Field(default=3.0, gt=0)
+    """Of the noise levels: CogVideoX-5B and 1.5 have 1, CogVideoX-2B and the built-in model 3."""
     groups: tuple[GroupConfig, ...] = ()
     """What is trained, each weight in the first group that names it; all is, at one rate, where there are none."""
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"
     """How matrices are held that are not trained; CogVideoX's come in bfloat16."""
     recompute: Literal["nothing", "blocks", "all_but_attention"] = "nothing"
     """What of the transformer's blocks is computed again for the gradient, to save memory."""
+    pools_on: Literal["device", "disk"] = "device"
+    """Where the encoded clips lie: all of them beside the model, or on the disk, from which a batch is read."""
     shard_among: Count = 1
     """How many processes share one copy of the transformer's weights (FSDP2); 1 gives each process its own."""
 

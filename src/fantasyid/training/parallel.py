@@ -59,6 +59,18 @@ def own_share(batch_size: int, accumulation: int = 1) -> int:
     return batch_size // parts
 
 
+def check_grouping(processes: int, among: int) -> None:
+    """Refuse to share weights out among a number of processes that does not divide all.
+
+    Raises:
+        InvalidRequestError: It does not.
+    """
+    if processes % among:
+        raise InvalidRequestError(
+            f"{processes} processes cannot be grouped by {among}; set shard_among to a number that divides them."
+        )
+
+
 def share_out(transformer: FantasyIDTransformer3DModel, among: int) -> None:
     """Share a transformer's weights out, block by block (FSDP2); each block is put together while it computes.
 
@@ -72,10 +84,7 @@ def share_out(transformer: FantasyIDTransformer3DModel, among: int) -> None:
         InvalidRequestError: The processes cannot be grouped so.
     """
     processes = num_processes()
-    if processes % among:
-        raise InvalidRequestError(
-            f"{processes} processes cannot be grouped by {among}; set shard_among to a number that divides them."
-        )
+    check_grouping(processes, among)
     if among == 1:
         return
     shape, names = ((processes // among, among), ("copies", "parts")) if among < processes else ((among,), ("parts",))

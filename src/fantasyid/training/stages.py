@@ -5,8 +5,9 @@ the result of the one before. `decoder` goes on with the VAE's decoder alone: th
 video model stays trained. The result is saved in diffusers' form in the folder `result`.
 """
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffusers import CogVideoXDDIMScheduler
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import make_folder
+from fantasyid.data.array_files import open_array
 from fantasyid.data.face_views import FaceViews
 from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import HeadLayers, RigSet
@@ -161,8 +163,8 @@ def _train_vae(config: VaeStage, inputs: StageInputs) -> bool:
 
 def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
     head = HeadModel.load().to(inputs.device)
-    token_dim, fields = config.model.identity_token_dim, config.objective.identity_encoder
-    encoder = networks.identity_encoder(fields, token_dim, None, inputs.init).to(inputs.device)
+    token_dim, described = config.model.identity_token_dim, config.objective.identity_encoder
+    encoder = networks.identity_encoder(described, token_dim, None, inputs.init).to(inputs.device)
     vision = networks.vision_network(inputs.vision).to(inputs.device)
     model = TaughtEncoder(vision, encoder).to(inputs.device).train()
     rng = np.random.default_rng()
@@ -189,8 +191,8 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
     token_dim, encoder = config.model.identity_token_dim, None
     if token_dim is not None:
-        fields = config.objective.identity_encoder
-        encoder = networks.identity_encoder(fields, token_dim, inputs.encoder, inputs.init, inputs.flame)
+        described = config.objective.identity_encoder
+        encoder = networks.identity_encoder(described, token_dim, inputs.encoder, inputs.init, inputs.flame)
         encoder.to(inputs.device).train()
     elif inputs.encoder is not None:
         raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
@@ -208,7 +210,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen)
     objective = VideoObjective(
         pools=pools,
-        scheduler=CogVideoXDDIMScheduler(**SCHEDULER),
+        scheduler=CogVideoXDDIMScheduler(**{**SCHEDULER, "snr_shift_scale": config.snr_shift_scale}),
         head=HeadModel.load().to(inputs.device),
         batch_size=config.optimiser.batch_size,
         seed=config.seed,
@@ -242,7 +244,8 @@ def _clip_pools(inputs: StageInputs) -> list[ClipPool]:
 
 def _latent_pools(inputs: StageInputs, config: VideoStage) -> list[LatentPool]:
     """The encoded pools, which must have the widths of the transformer and one number of frames, and known heads."""
-    pools = [LatentPool.open(folder, inputs.device) for folder in inputs.pools]
+    on_disk = config.pools_on == "disk"
+    pools = [_mapped_pool(folder) if on_disk else LatentPool.open(folder, inputs.device) for folder in inputs.pools]
     for folder, pool in zip(inputs.pools, pools, strict=True):
         _, frames, channels, _, _ = pool.clips.shape
         found = {"frames": frames, "out_channels": channels, "text_embed_dim": pool.text.shape[-1]}
@@ -259,6 +262,15 @@ def _latent_pools(inputs: StageInputs, config: VideoStage) -> list[LatentPool]:
                 "coefficients; set objective.shape_noise to 0."
             )
     return pools
+
+
+def _mapped_pool(folder: Path) -> LatentPool:
+    """A pool of which nothing is read before a batch asks for it."""
+    names = [field.name for field in fields(LatentPool)]
+    arrays = {name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode", mapped=True) for name in names}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # rows are copies
+        return LatentPool(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def _rigs(inputs: StageInputs) -> RigSet:

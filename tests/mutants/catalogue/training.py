@@ -276,8 +276,8 @@ TRAINING = (
     Mutation(
         "a resumed run draws what an unbroken one would",
         "training/trainer.py",
-        "here = (self.seed, self.step, rank())",
-        "here = (self.seed, self.step + len(self.optimiser.state), rank())",
+        '        torch.manual_seed(seed_of("torch", *here))\n',
+        "",
         "tests/unit/training/test_resuming.py::test_a_stage_stopped_and_resumed_equals_an_unbroken_one",
     ),
     Mutation(
@@ -290,8 +290,8 @@ TRAINING = (
     Mutation(
         "of gradients that are shared out the norm is that of all",
         "training/parallel.py",
-        "norms = [whole(nn.utils.get_total_norm(kind)) for kind in kinds if kind]",
-        "norms = [own_part(nn.utils.get_total_norm(kind)) for kind in kinds if kind]",
+        "norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()",
+        "norm = norms[0]",
         _SHARED + "test_gradients_are_those_of_one_process",
     ),
     Mutation(
@@ -300,6 +300,13 @@ TRAINING = (
         "checkpoint(block, *inputs, use_reentrant=False",
         "checkpoint(block, inputs[0] * 1.01, *inputs[1:], use_reentrant=False",
         _SHARED + "test_what_is_computed_again_gives_the_same_bits",
+    ),
+    Mutation(
+        "a plan counts what is computed again",
+        "training/plan.py",
+        "self.forward_flop + self.backward_flop + again",
+        "self.forward_flop + self.backward_flop",
+        "tests/unit/training/test_plan.py::test_what_is_computed_again_is_kept_less_and_done_twice",
     ),
     Mutation(
         "each group has its own rate",

@@ -45,7 +45,7 @@ def test_the_commands_of_presets_and_documentation_exist() -> None:
     lines = [*text.splitlines(), *(path.read_text().splitlines()[0] for path in PRESETS.glob("*.yaml"))]
     found = [re.search(r"\bfantasyid ((?:train|data) .*--.*)", line) for line in lines if "`" not in line]
     commands = [shlex.split(match[1]) for match in found if match]
-    assert len(commands) == 22
+    assert len(commands) == 31
     for words in commands:
         command = get_command(app)
         while words and words[0] in getattr(command, "commands", {}):
@@ -75,6 +75,23 @@ def test_wrong_values_are_named(tmp_path: Path, stage: str) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_not_looked_for_later(tmp_path: Path) -> None:
     assert "no usable CUDA device" in refusal(*command("vae", tmp_path, device="cuda"))
+
+
+def test_a_plan_that_does_not_fit_says_what_to_change(tmp_path: Path) -> None:
+    text = (
+        "stage: clips\noptimiser: {steps: 10, batch_size: 4, learning_rate: 1.0}\ngroups: [{weights: injection}]\n"
+        "model: {num_attention_heads: 2, attention_head_dim: 16, text_embed_dim: 8, num_layers: 20, "
+        "identity_token_dim: 8}"
+    )
+    (tmp_path / "plan.yaml").write_text(text)
+    told = run("train", "plan", "--config", tmp_path / "plan.yaml", "--gpus", "2")
+    assert told.exit_code == 0, told.output
+    assert "samples at once 2" in told.output
+    needed = float(re.search(r"in all +([\d.]+)", told.output)[1])
+    said = refusal("train", "plan", "--config", tmp_path / "plan.yaml", "--gpus", 2, "--memory-gib", needed - 0.1)
+    assert "GiB on each of 2 GPUs" in said
+    assert "set optimiser.accumulation: 2" in said or "set recompute: " in said
+    assert "take more or larger GPUs" in refusal("train", "plan", "--config", tmp_path / "plan.yaml", "--memory-gib", 1)
 
 
 def tiny_vae_run(folder: Path, pool: Path) -> Result:

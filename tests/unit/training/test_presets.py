@@ -19,7 +19,7 @@ from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import config
 from fantasyid.training.config import STAGES, AnyStage
-from fantasyid.training.config_files import load_stage
+from fantasyid.training.config_files import differences, load_stage
 from fantasyid.training.objectives.encoder import EncoderObjective
 from fantasyid.training.objectives.reader import ReaderObjective
 from fantasyid.training.objectives.vae import VaeObjective
@@ -47,7 +47,7 @@ MINIMAL = "optimiser: {steps: 2, batch_size: 1, learning_rate: 1.0e-3}\nmodel: {
 
 
 def stage_of(path: Path) -> str:
-    return path.stem.split("-")[1]
+    return "clips" if path.stem.startswith("paper") else path.stem.split("-")[1]
 
 
 def preset(stage: str) -> Any:
@@ -90,7 +90,7 @@ def test_a_preset_loads_and_its_model_builds(path: Path) -> None:
             model = build(token_dim=stage.model.identity_token_dim, **encoder)
         else:
             model = build(**stage.model.model_dump())
-    assert 1e5 < sum(parameter.numel() for parameter in model.parameters()) < 1e8
+    assert 1e5 < sum(parameter.numel() for parameter in model.parameters()) < 1e10
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
@@ -184,3 +184,32 @@ def test_old_and_impossible_fields_of_the_video_model_are_told(tmp_path: Path) -
         read(tmp_path, MINIMAL + "objective: {freeze_base: true}\n", "clips")
     with pytest.raises(InvalidRequestError, match="drop_reference needs a base that takes a reference"):
         read(tmp_path, MINIMAL + "objective: {drop_reference: 0.1}\n", "clips")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("no-fa", "objective.identity_encoder.abstractor", "q-former"),
+        ("no-mfc", "objective.views", "first"),
+        ("no-fv", "objective.identity_encoder.use_vertices", False),
+        ("no-lacsi", "model.injection_kind", "paper_without_layers"),
+    ],
+)
+def test_an_ablation_of_the_table_differs_from_the_paper_in_one_line(name: str, place: str, value: Any) -> None:
+    """Table 3; that each is trained is tested on tiny networks."""
+    whole, ablation = (FOLDER / f"paper{end}.yaml" for end in ("", f"-{name}"))
+    configs = [load_stage(path, "clips").model_dump() for path in (ablation, whole)]
+    assert [(where, asked) for where, asked, _ in differences(*configs)] == [(place, value)]
+    lines = [path.read_text().splitlines()[3:] for path in (ablation, whole)]
+    assert sum(one != other for one, other in zip(*lines, strict=True)) == 1
+
+
+def test_the_paper_trains_what_is_new_faster_than_the_base() -> None:
+    """AdamW at the paper's rate moves a gain that starts at zero by at most the sum of its rates."""
+    literal, paper, full = (load_stage(FOLDER / f"paper{end}.yaml", "clips") for end in ("-literal", "", "-full"))
+    assert literal.optimiser.learning_rate * literal.optimiser.steps / 2 < 0.14
+    rates = {group.weights: group.learning_rate for group in full.groups}
+    assert rates.pop("base") == 3e-6
+    assert {group.weights: group.learning_rate for group in paper.groups} == rates
+    assert min(rates.values()) > 30 * 3e-6
+    assert paper.objective.drop_text == 0.1

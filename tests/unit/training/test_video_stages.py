@@ -65,6 +65,7 @@ def train(tmp_path: Path) -> Train:
         flame: Path | None = None,
         groups: tuple[str, ...] = (),
         frozen_dtype: str = "float32",
+        pools_on: str = "device",
         weights: FantasyIDTransformer3DModel | None = None,
         **objective: Any,
     ) -> Path:
@@ -83,6 +84,7 @@ def train(tmp_path: Path) -> Train:
             "objective": {"identity_encoder": ENCODER, **objective} if identity else objective,
             "groups": [{"weights": name} for name in groups],
             "frozen_dtype": frozen_dtype,
+            "pools_on": pools_on,
         }
         (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
         inputs = StageInputs((folder,), out, "cpu", init=tmp_path / "base", encoder=encoder, flame=flame)
@@ -213,6 +215,12 @@ def test_a_frozen_base_in_bfloat16_stays_and_is_not_in_the_checkpoint(train: Tra
     kept = {name.partition("/")[2] for name, _ in tensors if not name.startswith("buffer/")}
     assert kept
     assert all("injection" in name or name.startswith("identity_encoder.") for name in kept)
+
+
+def test_clips_that_stay_on_the_disk_are_the_same(train: Train) -> None:
+    first = transformer(train("clips", 2))
+    shutil.rmtree(train("clips", 2).parent)
+    assert moved(first, transformer(train("clips", 2, pools_on="disk"))) == set()
 
 
 def test_a_base_that_is_not_frozen_learns_too(train: Train) -> None:
