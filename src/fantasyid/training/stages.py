@@ -267,7 +267,9 @@ def _latent_pools(inputs: StageInputs, config: VideoStage) -> list[LatentPool]:
 def _mapped_pool(folder: Path) -> LatentPool:
     """A pool of which nothing is read before a batch asks for it."""
     names = [field.name for field in fields(LatentPool)]
-    arrays = {name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode", mapped=True) for name in names}
+    arrays = {
+        name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode-pool", mapped=True) for name in names
+    }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # rows are copies
         return LatentPool(**{name: torch.from_numpy(array) for name, array in arrays.items()})

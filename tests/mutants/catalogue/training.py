@@ -107,7 +107,7 @@ TRAINING = (
         "training/objectives/video.py",
         "order = torch.cat(places).argsort()",
         "order = torch.arange(len(index))",
-        "tests/unit/training/test_objectives.py::test_the_parts_of_a_batch_are_those_of_the_whole",
+        _ROWS + "test_clips_of_several_pools_come_in_the_order_in_which_they_are_asked_for",
     ),
     Mutation(
         "vertices that were read are taken as they are",

@@ -1,6 +1,6 @@
 """What the video model is told of a row is that row's: clip, reference, text, face tokens and head shape."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -78,6 +78,17 @@ def test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number(pool: La
     clean = told.nearly_clean()
     assert torch.equal(nearest(told.noisy[clean], pool.clips), rows[clean])
     assert rows.bincount(minlength=ROWS).tolist() == [400 // ROWS] * ROWS
+
+
+def test_clips_of_several_pools_come_in_the_order_in_which_they_are_asked_for(
+    pool: LatentPool, head: HeadModel
+) -> None:
+    pools = [pool.rows(torch.arange(2)), pool.rows(torch.arange(2, ROWS))]
+    where = {"seed": 0, "device": torch.device("cpu")}
+    goal = VideoObjective(pools, CogVideoXDDIMScheduler(**SCHEDULER), head, BATCH, **where)
+    index = torch.tensor([4, 0, 3, 1, 2, 0])
+    found, wanted = goal.rows(index), pool.rows(index)
+    assert all(torch.equal(getattr(found, field.name), getattr(wanted, field.name)) for field in fields(wanted))
 
 
 @pytest.mark.parametrize("views", ["any", "first"])
