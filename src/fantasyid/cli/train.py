@@ -210,13 +210,13 @@ def plan(
 
     [bold]Example[/bold]
 
-      fantasyid train plan --config configs/train/paper.yaml --gpus 8
+      fantasyid train plan --config configs/train/paper-full.yaml --gpus 8
     """
     from fantasyid.training.config import VideoStage
     from fantasyid.training.config_files import load_stage
     from fantasyid.training.plan import Gpus, make_plan, measure_cost, plan_lines, smallest_change
 
-    settings = load_stage(config, "clips")
+    settings = load_stage(config, "pairs", "clips")
     assert isinstance(settings, VideoStage)
     there, cost = Gpus(gpus, memory_gib, teraflops), measure_cost(settings)
     made = make_plan(settings, there, cost)

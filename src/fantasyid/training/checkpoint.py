@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fantasyid.core.errors import InvalidRequestError, short_reason
 from fantasyid.core.output_files import make_folder, tidy_up, write_together
-from fantasyid.training.parallel import rank, wait_for_all, whole
+from fantasyid.training.parallel import any_says, rank, wait_for_all, whole
 
 _FILE_BYTES = 2 * 10**9
 _KEPT = 3
@@ -41,6 +41,8 @@ class RunState(BaseModel):
     """Of the gradients of the last steps."""
     skipped: list[int]
     """Steps whose update was left out."""
+    tensors: int
+    """How many are kept, to see that none is missing."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Checkpoints:
             UnwritableOutputError: The disk is full.
         """
         target = self.folder / "checkpoints" / f"step-{state.step:08d}"
-        if target.is_dir():
+        if any_says(target.is_dir()):  # asked of all before one of them makes it
             return
         if rank() == 0:
             make_folder(target.parent)
@@ -100,7 +102,7 @@ class Checkpoints:
             return None
         with _told_as_damaged(folders[-1]):
             state = RunState.model_validate_json((folders[-1] / _STATE).read_text(encoding="utf-8"))
-        return state, _tensors_of(folders[-1])
+        return state, _tensors_of(folders[-1], state.tensors)
 
 
 @contextmanager
@@ -113,11 +115,16 @@ def _told_as_damaged(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _tensors_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
+def _tensors_of(folder: Path, count: int) -> Iterator[tuple[str, Tensor]]:
+    found = 0
     for path in sorted(folder.glob("tensors-*.safetensors")):
         with _told_as_damaged(folder), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
+                found += 1
                 yield name, file.get_tensor(name)
+    with _told_as_damaged(folder):
+        if found != count:
+            raise ValueError(f"it has {found} tensors of {count}")
 
 
 def _files(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -17,19 +17,20 @@ _CHANGE_NO_NUMBER = {"shard_among", "pools_on", "recompute", "optimiser.accumula
 """How the work is shared out and kept; a run may go on with another value."""
 
 
-def load_stage(path: Path, stage: str) -> AnyStage:
+def load_stage(path: Path, *stages: str) -> AnyStage:
     """Read a preset file, or the config that a run kept.
 
     Args:
         path: The file.
-        stage: One of `STAGES`; a file that names another is refused.
+        stages: Of `STAGES`; a file that names another is refused, and one that names none is of the first.
 
     Raises:
         InvalidRequestError: The file is missing, or a field of it is wrong; the message names file, field and remedy.
     """
     content = read_fields(path, "configs/train")
-    if content.get("stage", stage) != stage:
-        raise InvalidRequestError(f"{path} is a config of the stage {content['stage']}; give one of {stage}.")
+    stage = content.get("stage", stages[0])
+    if stage not in stages:
+        raise InvalidRequestError(f"{path} is a config of the stage {stage}; give one of {' or '.join(stages)}.")
     try:
         return STAGES[stage].model_validate({"stage": stage} | content)
     except ValidationError as error:

@@ -40,21 +40,23 @@ def num_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def own_share(batch_size: int, accumulation: int = 1) -> int:
+def own_share(batch_size: int, accumulation: int = 1, processes: int | None = None) -> int:
     """How many samples of a batch are computed at once in each process.
 
     Args:
         batch_size: Samples a step, of all processes together.
         accumulation: In how many parts each process computes its own.
+        processes: How many there are; those that train now when None.
 
     Raises:
         InvalidRequestError: They cannot be shared out evenly.
     """
-    parts = num_processes() * accumulation
+    processes = num_processes() if processes is None else processes
+    parts = processes * accumulation
     if batch_size % parts:
         raise InvalidRequestError(
-            f"A batch of {batch_size} cannot be shared out among {num_processes()} processes that each compute theirs "
-            f"in {accumulation} parts; choose a batch_size that is a multiple of {parts}."
+            f"A batch of {batch_size} cannot be shared out among {processes} processes that each compute theirs in "
+            f"{accumulation} parts; choose another accumulation, or a batch_size that is a multiple of {parts}."
         )
     return batch_size // parts
 

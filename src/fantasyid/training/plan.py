@@ -20,7 +20,7 @@ from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.config import VideoStage
 from fantasyid.training.groups import TrainedGroup, choose_groups
 from fantasyid.training.objectives.video import VideoModel
-from fantasyid.training.parallel import check_grouping
+from fantasyid.training.parallel import check_grouping, own_share
 
 GIB = 2**30
 _TRAINED_BYTES = 4 + 4 + 8 + 4  # of a weight: itself, its gradient, AdamW's two averages, the running average
@@ -115,9 +115,10 @@ def make_plan(config: VideoStage, gpus: Gpus, cost: Cost | None = None) -> Plan:
         cost: Of a sample, where it was measured before.
 
     Raises:
-        InvalidRequestError: A group has no weights, or the GPUs cannot be grouped as the preset says.
+        InvalidRequestError: A group has no weights, or neither GPUs nor batch can be shared out as the preset says.
     """
     check_grouping(gpus.number, config.shard_among)
+    samples = own_share(config.optimiser.batch_size, config.optimiser.accumulation, gpus.number)
     cost = measure_cost(config) if cost is None else cost
     with torch.device("meta"):
         model = _model(config, config.model.num_layers)
@@ -131,7 +132,6 @@ def make_plan(config: VideoStage, gpus: Gpus, cost: Cost | None = None) -> Plan:
             trained += share * _TRAINED_BYTES
         else:
             frozen += share * (narrow if weight.ndim > 1 else 4)
-    samples = max(1, config.optimiser.batch_size // (gpus.number * config.optimiser.accumulation))
     memory = {
         "frozen weights": frozen,
         "trained weights, gradients, AdamW, average": trained,
@@ -163,12 +163,12 @@ def plan_lines(plan: Plan, config: VideoStage) -> Iterator[str]:
 
 
 def smallest_change(config: VideoStage, gpus: Gpus, cost: Cost) -> str | None:
-    """What to change in a preset so that it fits: as few fields as possible, those first that cost no
-    time; None where nothing helps."""
+    """What to change in a preset so that it fits: as few fields as possible, those first that cost no time.
+
+    None where nothing helps.
+    """
     own = config.optimiser.batch_size // gpus.number
-    parts = [n for n in range(config.optimiser.accumulation, own + 1) if own % n == 0] or [
-        config.optimiser.accumulation
-    ]
+    parts = [count for count in range(config.optimiser.accumulation, own + 1) if own % count == 0]
     again = list(dict.fromkeys([config.recompute, "all_but_attention", "blocks"]))
     among = list(dict.fromkeys([config.shard_among, gpus.number]))
     found: list[tuple[int, str]] = []

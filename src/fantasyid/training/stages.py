@@ -206,7 +206,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     if config.optimiser.compile:
         transformer.compile_repeated_blocks(fullgraph=True)
     share_out(transformer, config.shard_among)
-    groups = choose_groups(model, config.groups, config.optimiser)
+    groups = choose_groups(model, config.groups, config.optimiser)  # again: sharing out makes other parameters
     trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen)
     objective = VideoObjective(
         pools=pools,

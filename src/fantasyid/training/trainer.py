@@ -146,14 +146,16 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, with all processes together."""
+        tensors = self._tensors()
         state = RunState(
             step=self.step,
             seconds=self.seconds,
             frozen=self.frozen,
             norms=list(self.guard.norms),
             skipped=list(self.guard.skipped),
+            tensors=len(tensors),
         )
-        self.checkpoints.save(state, self._tensors())
+        self.checkpoints.save(state, tensors)
 
     def _take_step(
         self, losses: Callable[[BatchPart], Losses], explain: Callable[[int], dict[str, Any]] | None
@@ -184,8 +186,10 @@ class Trainer:
         verdict = self.guard.judge(self.step, float(values["loss"]), float(values["norm"]))
         if verdict.fault is not None:
             if rank() == 0:
-                facts = {"step": self.step, **{name: float(value) for name, value in values.items()}}
-                content = json.dumps(facts | ({} if explain is None else explain(self.step)))
+                numbers = {name: float(value) for name, value in values.items()}
+                # JSON has no word for what is no number.
+                facts = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+                content = json.dumps({"step": self.step, **facts, **({} if explain is None else explain(self.step))})
                 write_file(self.folder / "bad_step.json", content.encode())
             raise InvalidRequestError(
                 f"{verdict.fault}; {self.folder / 'bad_step.json'} says what it shows. Go on from the last checkpoint "

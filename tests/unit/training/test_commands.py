@@ -79,7 +79,7 @@ def test_a_gpu_that_is_not_there_is_not_looked_for_later(tmp_path: Path) -> None
 
 def test_a_plan_that_does_not_fit_says_what_to_change(tmp_path: Path) -> None:
     text = (
-        "stage: clips\noptimiser: {steps: 10, batch_size: 4, learning_rate: 1.0}\ngroups: [{weights: injection}]\n"
+        "stage: pairs\noptimiser: {steps: 10, batch_size: 4, learning_rate: 1.0}\ngroups: [{weights: injection}]\n"
         "model: {num_attention_heads: 2, attention_head_dim: 16, text_embed_dim: 8, num_layers: 20, "
         "identity_token_dim: 8}"
     )

@@ -51,6 +51,8 @@ def test_weights_samples_and_seconds_are_shared_out() -> None:
     assert (alone.step_seconds, four.step_seconds) == pytest.approx((4 * 16 / 100, 4 * 16 / 400))
     with pytest.raises(InvalidRequestError, match="2 processes cannot be grouped by 4; set shard_among"):
         make_plan(config, Gpus(2, 80, 100), COST)
+    with pytest.raises(InvalidRequestError, match="A batch of 16 cannot be shared out among 32 processes"):
+        make_plan(stage(), Gpus(32, 80, 100), COST)
 
 
 def test_as_few_fields_as_possible_are_changed() -> None:
