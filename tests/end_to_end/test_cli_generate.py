@@ -11,7 +11,6 @@ import pytest
 import torch
 import typer
 from PIL import Image
-from torch import nn
 from typer.testing import CliRunner, Result
 
 from fantasyid.cli.main import CommandGroup, app, main
@@ -19,49 +18,21 @@ from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.core.errors import TopologyMismatchError
 from fantasyid.core.mesh_files import write_mesh
 from fantasyid.core.video import read_video
-from fantasyid.face.align import READER_SCALE
 from fantasyid.generation.person import change_head
 from fantasyid.geometry.edits import HeadEditor
 from fantasyid.geometry.head_model import HeadModel
-from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.kernels.fp8 import multiplies_fp8
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
-from tests.tiny import tiny_face_reader_model, tiny_face_vision, tiny_hierarchy, tiny_identity_encoder
-from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
+from tests.tiny_photo_model import tiny_photo_pipeline
 
 PROMPT = "a woman smiles"
-
-
-def mean_face_reader(head: HeadModel) -> FaceReaderModel:
-    """A face reader that sees the mean frontal face in every crop: right enough for a frontal photo."""
-    points = head.mean[head.landmarks478] * torch.tensor([1.0, -1.0, -1.0])
-    low, high = points.amin(dim=0), points.amax(dim=0)
-    width, height, _ = (high - low).tolist()
-    model: FaceReaderModel = tiny_face_reader_model(image_size=128)
-    model.mean_landmarks.copy_((points - (low + high) / 2) / (READER_SCALE * max(height, 1.2 * width)) + 0.5)
-    for layer in (model.to_landmarks, model.to_pose, model.to_confidence):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
-    nn.init.constant_(model.to_confidence.bias, 10.0)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model for 128 x 128 pixels and 9 frames that reads real photos."""
     folder = tmp_path_factory.mktemp("model")
-    head = HeadModel.load()
-    levels = (len(head.mean), 20, 7)
-    encoder = tiny_identity_encoder(with_mesh=False, levels=levels, grid_size=12)
-    encoder.set_hierarchy(**{**tiny_hierarchy(levels, 5), "template": head.mean, "topology_hash": head.topology.hash})
-    pipeline = tiny_pipeline(
-        transformer=tiny_pipeline_transformer(sample_width=16, sample_height=16, sample_frames=9),
-        identity_encoder=encoder.eval(),
-        face_vision=tiny_face_vision(image_size=96).eval(),
-        face_reader_model=mean_face_reader(head),
-        default_num_inference_steps=2,
-    )
-    pipeline.save_pretrained(folder)
+    tiny_photo_pipeline().save_pretrained(folder)
     return folder
 
 

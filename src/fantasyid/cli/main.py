@@ -20,6 +20,7 @@ from fantasyid.cli.evaluate_run import run, table
 from fantasyid.cli.evaluate_sets import SET_COMMANDS
 from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
+from fantasyid.cli.serve import serve, work
 from fantasyid.cli.study import study_app
 from fantasyid.cli.train import train_app
 from fantasyid.cli.ui import ui
@@ -116,6 +117,8 @@ app.command()(ui)
 app.command()(edit)
 app.command()(convert)
 app.command()(doctor)
+app.command()(serve)
+app.command("worker")(work)
 evaluate_app.command(rich_help_panel="Several systems")(run)
 evaluate_app.command(rich_help_panel="Several systems")(table)
 for command in SET_COMMANDS:

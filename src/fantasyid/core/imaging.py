@@ -154,6 +154,25 @@ def as_photo(photo: Photo) -> NDArray[np.uint8]:
     return photo
 
 
+def photo_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a photo as its file stores it, in pixels, without decoding it.
+
+    Args:
+        content: The file's bytes.
+
+    Raises:
+        UnreadablePhotoError: It is no picture.
+    """
+    name = "The photo given as bytes"
+    with _our_errors(name):
+        if not content:
+            raise UnreadablePhotoError(f"{name} is an empty file; copy or download the photo again.")
+        if content.startswith(_JPEG):
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(content)).size
+        with _open(io.BytesIO(content), content[:32]) as image:
+            return image.size
+
+
 def to_tensor(photo: NDArray[np.uint8]) -> Tensor:
     """Make a photo a network input.
 

@@ -171,6 +171,7 @@ class Studio:
         files: PersonFiles | None = None,
         progress: Progress = SILENT,
         command: tuple[str, ...] = (),
+        person: Person | None = None,
     ) -> Iterator[GeneratedVideo]:
         """Make the videos of a request, one after the other.
 
@@ -179,6 +180,7 @@ class Studio:
             files: Of its person; read now if not given.
             progress: Told of every stage.
             command: The arguments as typed, for the record.
+            person: What `read` gave for a request like this one; read now if not given.
 
         Yields:
             Each video as soon as it is there.
@@ -186,9 +188,9 @@ class Studio:
         Raises:
             FantasyIDError: The request cannot be met.
         """
-        first, clock, person = self.complete(request), Clock(dict(self._loading)), None
+        first, clock = self.complete(request), Clock(dict(self._loading))
         assert first.seed is not None, "a seed was drawn"
-        if request.person is not None:
+        if request.person is not None and person is None:
             person = self.read(first, files or PersonFiles.read(request.person), progress)
             clock.lap("read_photo")
         reading = None if person is None else person.readings[0]

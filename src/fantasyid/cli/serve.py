@@ -1,0 +1,126 @@
+"""`fantasyid serve` and `fantasyid worker`: videos over HTTP, made here or on other machines."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
+from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
+from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.id_files import read_ids
+from fantasyid.core.input_files import check_input_file
+from fantasyid.core.optional import require
+from fantasyid.generation.request import SPEED_PRESETS, ModelRequest
+
+ADDRESS, MODEL, LIMITS = "Where", "Model and machine", "Limits"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Outputs = Annotated[
+    Path, typer.Option(help="Folder of the videos and, without --queue, of the queue; made if it is not there.")
+]
+Queue = Annotated[
+    str | None,
+    typer.Option(help="Redis that holds the queue, redis://HOST:6379/0, for several machines. Default: a file."),
+]
+
+
+def serve(
+    outputs: Outputs = Path("videos"),
+    queue: Queue = None,
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Make the videos in this process, or leave it to others.")
+    ] = True,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is all.", rich_help_panel=ADDRESS)
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", rich_help_panel=ADDRESS)] = 8000,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option(help="File of keys, one a line: only who sends one is served.", rich_help_panel=ADDRESS),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="mini (built in), a folder, or a name on the Hugging Face Hub.", rich_help_panel=MODEL)
+    ] = "mini",
+    device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL)] = "auto",
+    dtype: Annotated[
+        Dtype, typer.Option(help="Precision. Auto: bfloat16 where the machine has it.", rich_help_panel=MODEL)
+    ] = "auto",
+    plan: Annotated[
+        MemoryPlanChoice, typer.Option(help="GPU memory, see `fantasyid generate`.", rich_help_panel=MODEL)
+    ] = "auto",
+    preset: Annotated[
+        Literal["exact", "fast"], typer.Option(help="Speed, see `fantasyid generate`.", rich_help_panel=MODEL)
+    ] = "exact",
+    max_queue: Annotated[
+        int, typer.Option(help="Videos that may wait; more are refused.", rich_help_panel=LIMITS)
+    ] = 50,
+    max_upload_mb: Annotated[int, typer.Option(help="Megabytes of a photo.", rich_help_panel=LIMITS)] = 20,
+    max_megapixels: Annotated[int, typer.Option(help="Megapixels of a photo.", rich_help_panel=LIMITS)] = 50,
+    keep_hours: Annotated[
+        int | None,
+        typer.Option(
+            help="Delete a video and its photo so long after it ended. Default: never.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+) -> None:
+    """Make videos for programs: the Videos API, for OpenAI's and other clients, on this machine.
+
+    [bold]Examples[/bold]
+
+      fantasyid serve
+
+      fantasyid serve --host 0.0.0.0 --api-keys keys.txt --keep-hours 24
+
+      fantasyid serve --no-worker --queue redis://10.0.0.5:6379/0 --outputs /mnt/videos
+    """
+    progress = ConsoleProgress()
+    keys = _read_keys(api_keys)
+    uvicorn = require("uvicorn", "serve", "answer over HTTP")
+    require("fastapi", "serve", "answer over HTTP")
+    with progress.stage("Starting"):
+        from fantasyid.serving.api import create_app
+        from fantasyid.serving.service import Limits
+        from fantasyid.serving.set_up import open_service, set_up
+
+        quieten_libraries()
+    fields: dict[str, Any] = {"name": model, "device": device, "dtype": dtype, "memory_plan": plan}
+    asked = ModelRequest.model_validate({**fields, **SPEED_PRESETS[preset].get("model", {})})
+    limits = Limits(max_queue, max_upload_mb, max_megapixels, keep_hours)
+    service = open_service(outputs, queue, limits)
+    served = set_up(service, asked, keys=keys, with_worker=worker, progress=progress)
+    if not keys and host not in _LOOPBACK:
+        progress.note("Warning: whoever reaches this address can make videos and see all; see --api-keys.")
+    uvicorn.run(create_app(served), host=host, port=port, server_header=False)
+
+
+def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
+    """Make the videos that servers accept, on this machine, until it is stopped.
+
+    Server and workers share --queue, and --outputs is one folder that all of them see, with file locks. A model that is
+    a folder lies at the same path on each.
+
+    [bold]Example[/bold]
+
+      fantasyid worker --queue redis://10.0.0.5:6379/0 --outputs /mnt/videos
+    """
+    with ConsoleProgress().stage("Starting"):
+        from fantasyid.serving.set_up import open_service
+        from fantasyid.serving.worker import Worker
+
+        quieten_libraries()
+    worker = Worker(open_service(outputs, queue))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: worker.tell_to_stop())
+    worker.run()
+
+
+def _read_keys(file: Path | None) -> frozenset[str]:
+    if file is None:
+        return frozenset()
+    check_input_file(file, "key")
+    keys = frozenset(read_ids(file))
+    if not keys:
+        raise InvalidRequestError(f"{file} holds no key; write one a line, or leave --api-keys out.")
+    return keys

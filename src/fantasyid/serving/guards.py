@@ -1,0 +1,100 @@
+"""What stands before every request: the size of its body, the API key, and the one shape of all errors."""
+
+import hmac
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fantasyid.core.errors import FantasyIDError
+from fantasyid.serving.errors import ApiError, TooLargeError, WrongKeyError, error_code
+
+_MOST_DISCARDED = 20
+"""Times what is allowed."""
+
+
+class LimitBody:
+    """Keeps no more of a body than is allowed.
+
+    Args:
+        app: What is behind.
+        max_bytes: Of a body.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read <= self._max_bytes:
+                return message
+            # Who is still sending does not hear an answer: so the rest is read and thrown away, unless it has no end.
+            while message.get("more_body") and read <= _MOST_DISCARDED * self._max_bytes:
+                message = await receive()
+                read += len(message.get("body", b""))
+            raise TooLargeError(f"The request has more than {self._max_bytes / 1e6:.0f} MB; send less.")
+
+        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+
+
+class KeyCheck:
+    """Lets in who has a key.
+
+    Args:
+        keys: Any of them does; none needs none.
+    """
+
+    def __init__(self, keys: frozenset[str]) -> None:
+        self._keys = [key.encode() for key in keys]
+
+    def __call__(self, request: Request) -> None:
+        """Refuse a request without a key.
+
+        Raises:
+            WrongKeyError: There is none, or another.
+        """
+        if not self._keys:
+            return
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        matches = [hmac.compare_digest(given.encode(), key) for key in self._keys]  # all, so that time tells nothing
+        if kind.lower() != "bearer" or not any(matches):
+            raise WrongKeyError("There is no valid API key; send one as `Authorization: Bearer KEY`.")
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have every error answered in the shape that the official client reads."""
+
+    @app.exception_handler(FantasyIDError)
+    def ours(_: Request, error: FantasyIDError) -> JSONResponse:
+        status = error.status if isinstance(error, ApiError) else HTTPStatus.BAD_REQUEST
+        param = error.param if isinstance(error, ApiError) else None
+        retry_after_s = error.retry_after_s if isinstance(error, ApiError) else None
+        headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+        return _answer(status, str(error), error_code(error), param, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = str(first["loc"][-1])
+        return _answer(HTTPStatus.BAD_REQUEST, f"{param}: {first['msg']}.", "invalid_request", param, {})
+
+    @app.exception_handler(HTTPException)
+    def by_status(_: Request, error: HTTPException) -> JSONResponse:
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        return _answer(error.status_code, str(error.detail), code, None, dict(error.headers or {}))
+
+
+def _answer(status: int, message: str, code: str, param: str | None, headers: dict[str, str]) -> JSONResponse:
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return JSONResponse(content, status, headers)

@@ -1,0 +1,88 @@
+"""What there is beside videos: people, models, health, numbers, and room for a page."""
+
+import io
+from pathlib import Path
+
+import httpx2
+import openai
+import pytest
+from PIL import Image
+from starlette.responses import PlainTextResponse
+
+from fantasyid.generation.record import read_record
+from fantasyid.generation.request import ModelRequest
+from fantasyid.serving.api import create_app
+from fantasyid.serving.set_up import open_service, set_up
+from tests.unit.serving.conftest import Server, served
+
+
+def test_a_character_serves_many_videos(server: Server, photo: bytes) -> None:
+    videos = server.client.videos
+    person = videos.create_character(name="Ann", video=("ann.png", photo))
+    assert (person.name, person.num_faces) == ("Ann", 1)
+    assert videos.get_character(person.id).to_dict() == person.to_dict()
+    first, second = (server.create(characters=[{"id": person.id}], seed=seed) for seed in (1, 1))
+    assert httpx2.delete(f"{server.url}/v1/videos/characters/{person.id}").json()["deleted"] is True
+    records = [
+        read_record(server.service.store.find(server.wait(video).id).outputs.record) for video in (first, second)
+    ]
+    assert records[0].photo_sha256 == records[1].photo_sha256
+    assert "read_photo" not in records[1].timings_s  # it was read for the first
+    with pytest.raises(openai.NotFoundError):
+        videos.get_character(person.id)
+    with pytest.raises(openai.NotFoundError, match="There is no character"):
+        server.create(characters=[{"id": person.id}])
+
+
+def test_a_photo_without_a_face_is_no_character(server: Server, photo: bytes) -> None:
+    grey = io.BytesIO()
+    Image.new("RGB", (300, 300), "grey").save(grey, "PNG")
+    with pytest.raises(openai.BadRequestError) as refused:
+        server.client.videos.create_character(name="x", video=("x.png", grey.getvalue()))
+    assert refused.value.code == "no_face"
+    answer = httpx2.post(f"{server.url}/v1/videos/characters", files={"name": (None, "x")})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "video")
+    with pytest.raises(openai.BadRequestError, match="name"):
+        server.client.videos.create_character(name="", video=("x.png", photo))
+
+
+def test_a_person_is_a_photo_or_a_character(server: Server, photo: bytes) -> None:
+    with pytest.raises(openai.BadRequestError, match="give one of them"):
+        server.create(photo=photo, characters=[{"id": "char_" + "0" * 32}])
+
+
+def test_models(server: Server) -> None:
+    (model,) = server.client.models.list()
+    assert (model.id, model.object) == ("tiny", "model")
+
+
+def test_health(server: Server) -> None:
+    answer = httpx2.get(f"{server.url}/health").json()
+    assert answer["status"] == "ok"
+    assert answer["waiting"] == 0
+
+
+def test_metrics(server: Server) -> None:
+    server.wait(server.create())
+    httpx2.get(f"{server.url}/nowhere/at/all")
+    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
+    numbers = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(numbers['fantasyid_videos{status="completed"}']) >= 1
+    assert float(numbers["fantasyid_queue_length"]) == 0
+    assert float(numbers['fantasyid_requests_total{method="POST",route="/v1/videos",status="200"}']) >= 1
+    assert not any("nowhere" in name for name in numbers)
+
+
+def test_a_page_can_be_mounted_beside_it(tmp_path: Path, model: ModelRequest) -> None:
+    app = create_app(set_up(open_service(tmp_path, None), model, with_worker=False))
+    app.mount("/", PlainTextResponse("the page"))
+    with served(app) as url:
+        assert httpx2.get(f"{url}/").text == "the page"
+        assert httpx2.get(f"{url}/v1/models").json()["data"][0]["id"] == "tiny"
+        assert httpx2.get(f"{url}/health").json()["status"] == "ok"
+
+
+def test_the_description_names_every_field(server: Server) -> None:
+    described = httpx2.get(f"{server.url}/openapi.json").json()
+    body = described["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert {"prompt", "input_reference", "seed", "edits", "characters"} <= set(body["properties"])
