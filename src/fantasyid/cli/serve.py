@@ -1,5 +1,6 @@
 """`fantasyid serve` and `fantasyid worker`: videos over HTTP, made here or on other machines."""
 
+import logging
 import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,6 +93,7 @@ def serve(
     served = set_up(service, asked, keys=keys, with_worker=worker, progress=progress)
     if not keys and host not in _LOOPBACK:
         progress.note("Warning: whoever reaches this address can make videos and see all; see --api-keys.")
+    _log_videos()
     uvicorn.run(create_app(served), host=host, port=port, server_header=False)
 
 
@@ -110,10 +112,17 @@ def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
         from fantasyid.serving.worker import Worker
 
         quieten_libraries()
+    _log_videos()
     worker = Worker(open_service(outputs, queue))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.tell_to_stop())
     worker.run()
+
+
+def _log_videos() -> None:
+    """Have a line on stderr for each video that ends, and each fault."""
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("fantasyid.serving").setLevel(logging.INFO)
 
 
 def _read_keys(file: Path | None) -> frozenset[str]:

@@ -121,7 +121,9 @@ class Worker:
                 return
             state = JobState() if folder.is_deleted else folder.state()
             if state.ended_at is None:
+                start = time.monotonic()
                 self._attempt(folder, state)
+                logger.info("%s: %s after %.1f s", video_id, folder.state().status, time.monotonic() - start)
             if folder.is_deleted:
                 folder.remove()
 
