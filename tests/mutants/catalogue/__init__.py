@@ -7,6 +7,7 @@ from tests.mutants.catalogue.face_and_geometry import FACE, GEOMETRY
 from tests.mutants.catalogue.generation import GENERATION
 from tests.mutants.catalogue.identity_models import IDENTITY_MODELS
 from tests.mutants.catalogue.pipelines import CONDITIONING, PIPELINES
+from tests.mutants.catalogue.serving import SERVING
 from tests.mutants.catalogue.study import STUDY
 from tests.mutants.catalogue.training import TRAINING
 from tests.mutants.catalogue.video_models import VIDEO_MODELS
@@ -22,6 +23,7 @@ MUTATIONS = (
     *PIPELINES,
     *GENERATION,
     *EVALUATION,
+    *SERVING,
     *STUDY,
     *TRAINING,
 )

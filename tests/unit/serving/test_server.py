@@ -11,23 +11,25 @@ from starlette.responses import PlainTextResponse
 
 from fantasyid.generation.record import read_record
 from fantasyid.generation.request import ModelRequest
+from fantasyid.generation.studio import Studio
 from fantasyid.serving.api import create_app
 from fantasyid.serving.set_up import open_service, set_up
 from tests.unit.serving.conftest import Server, served
 
 
-def test_a_character_serves_many_videos(server: Server, photo: bytes) -> None:
+def test_a_character_serves_many_videos(server: Server, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = server.client.videos
+    read, readings = Studio.read, []
+    monkeypatch.setattr(Studio, "read", lambda *given: readings.append(given) or read(*given))
     person = videos.create_character(name="Ann", video=("ann.png", photo))
     assert (person.name, person.num_faces) == ("Ann", 1)
     assert videos.get_character(person.id).to_dict() == person.to_dict()
-    first, second = (server.create(characters=[{"id": person.id}], seed=seed) for seed in (1, 1))
+    made = [server.create(characters=[{"id": person.id}], seed=seed) for seed in (1, 2)]
     assert httpx2.delete(f"{server.url}/v1/videos/characters/{person.id}").json()["deleted"] is True
-    records = [
-        read_record(server.service.store.find(server.wait(video).id).outputs.record) for video in (first, second)
-    ]
+    records = [read_record(server.service.store.find(server.wait(video).id).outputs.record) for video in made]
+    assert all(record.request.person is not None for record in records)
     assert records[0].photo_sha256 == records[1].photo_sha256
-    assert "read_photo" not in records[1].timings_s  # it was read for the first
+    assert len(readings) == 1
     with pytest.raises(openai.NotFoundError):
         videos.get_character(person.id)
     with pytest.raises(openai.NotFoundError, match="There is no character"):
