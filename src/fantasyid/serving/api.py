@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fantasyid import __version__
+from fantasyid.core.errors import UnreadableVideoError
 from fantasyid.core.imaging import as_photo
 from fantasyid.core.provenance import xmp_packet
 from fantasyid.core.video import read_video
@@ -25,7 +26,7 @@ from fantasyid.face.types import FaceReading
 from fantasyid.generation.request import ModelRequest
 from fantasyid.serving.answers import Deletion, Model, ModelList, Video, VideoList, describe
 from fantasyid.serving.characters import Character, CharacterStore
-from fantasyid.serving.errors import ApiError, NotFoundError, QueueLostError, WorkerLostError
+from fantasyid.serving.errors import InvalidFieldError, NotFoundError, QueueLostError, WorkerLostError
 from fantasyid.serving.forms import CharacterForm, VideoForm, check_fields, check_upload, read_form
 from fantasyid.serving.guards import KeyCheck, LimitBody, answer_errors
 from fantasyid.serving.metrics import CONTENT_TYPE, CountRequests, Metrics
@@ -147,14 +148,14 @@ class _Videos:
 
     async def create(self, request: Request) -> Video:
         """Accept a video; it is made as soon as those before it are."""
-        # Before the body is read, and once more when the video is queued.
-        await to_thread.run_sync(self._service.check_room)
         fields, photo = await read_form(request, _PHOTO)
+        # Before work is done for it, and once more when the video is queued.
+        await to_thread.run_sync(self._service.check_room)
         form = check_fields(VideoForm, fields)
         if form.model not in (None, self._served.model_id):
             raise NotFoundError(f"There is no model {form.model!r} here; there is {self._served.model_id!r}.", "model")
         if form.characters and photo is not None:
-            raise ApiError("input_reference and characters both say who it is; give one of them.", "characters")
+            raise InvalidFieldError("input_reference and characters both say who; give one of them.", "characters")
         if photo is not None:
             check = partial(check_upload, photo, self._service.limits)
             await to_thread.run_sync(check, limiter=self._one_photo)
@@ -210,7 +211,7 @@ class _Videos:
             )
         outputs = folder.outputs
         if variant == "thumbnail":
-            return Response(_thumbnail(outputs.video), media_type="image/jpeg")
+            return Response(_thumbnail(folder), media_type="image/jpeg")
         path, kind = (outputs.video, "video/mp4") if variant == "video" else (outputs.sheet, "image/jpeg")
         return FileResponse(path, media_type=kind, filename=f"{video_id}{path.suffix}")
 
@@ -219,7 +220,7 @@ class _Videos:
         fields, photo = await read_form(request, _CHARACTER_PHOTO)
         form = check_fields(CharacterForm, fields)
         if photo is None:
-            raise ApiError(
+            raise InvalidFieldError(
                 f"The field {_CHARACTER_PHOTO} is missing; it holds a photo of the person.", _CHARACTER_PHOTO
             )
 
@@ -240,9 +241,12 @@ class _Videos:
         return Deletion(id=character_id, object="character.deleted")
 
 
-def _thumbnail(video: Path) -> bytes:
+def _thumbnail(folder: VideoFolder) -> bytes:
     """The middle frame as JPEG; it carries the video's mark, and the words of where it comes from."""
-    frames, _ = read_video(video)
+    try:
+        frames, _ = read_video(folder.outputs.video)
+    except UnreadableVideoError as error:
+        raise NotFoundError(f"There is no video {folder.id!r}; it was deleted.", "video_id") from error
     content = io.BytesIO()
     Image.fromarray(frames[len(frames) // 2]).save(content, "JPEG", quality=92, subsampling=0, xmp=xmp_packet())
     return content.getvalue()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from fantasyid.core.output_files import make_folder, write_together
+from fantasyid.core.output_files import make_folder
 from fantasyid.serving.errors import NotFoundError
+from fantasyid.serving.store import keep_folder
 
 _ID = re.compile(r"char_[0-9a-f]{32}")
 _FACTS, _PHOTO = "character.json", "photo"
@@ -50,15 +51,12 @@ class CharacterStore:
             num_faces: Found in it.
 
         Raises:
-            FantasyIDError: The disk does not take it.
+            StorageError: The disk does not take it.
         """
         character = Character(
             id=f"char_{secrets.token_hex(16)}", name=name, created_at=int(time.time()), num_faces=num_faces
         )
-        with write_together([self._folder / character.id], overwrite=False) as (made,):
-            made.mkdir()
-            (made / _FACTS).write_text(character.model_dump_json(), encoding="utf-8")
-            (made / _PHOTO).write_bytes(photo)
+        keep_folder(self._folder / character.id, {_FACTS: character.model_dump_json().encode(), _PHOTO: photo})
         return character
 
     def find(self, character_id: str) -> Character:

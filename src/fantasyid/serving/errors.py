@@ -7,7 +7,7 @@ from fantasyid.core.errors import FantasyIDError
 
 
 class ApiError(FantasyIDError):
-    """A request that cannot be met.
+    """A request that cannot be met; each kind is a class of its own.
 
     Args:
         message: One sentence.
@@ -21,6 +21,10 @@ class ApiError(FantasyIDError):
         super().__init__(message)
         self.param = param
         self.retry_after_s = retry_after_s
+
+
+class InvalidFieldError(ApiError):
+    """A field is not what it should be."""
 
 
 class WrongKeyError(ApiError):
@@ -51,6 +55,12 @@ class QueueFullError(ApiError):
     """As many videos wait as may."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class StorageError(ApiError):
+    """The disk does not take what was sent."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
 
 
 class QueueLostError(ApiError):

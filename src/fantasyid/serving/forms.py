@@ -11,12 +11,14 @@ from starlette.requests import Request
 from fantasyid.core.imaging import as_photo, photo_size
 from fantasyid.generation.request import GenerationRequest, ModelRequest
 from fantasyid.generation.studio import RANDOM_SEEDS
-from fantasyid.serving.errors import ApiError, TooLargeError, WrongMediaError
+from fantasyid.serving.errors import InvalidFieldError, TooLargeError, WrongMediaError
 from fantasyid.serving.service import Limits
 
 _MOST_FIELDS = 100
 _MOST_FIELD_BYTES = 2**16
 _MOST_SHOWN = 80
+_EDIT = re.compile(r"edits\[([^\[\]]+)\]")
+_CHARACTER = re.compile(r"characters\[\d*\]\[id\]")
 _NAMES = {"height": "size", "width": "size"}
 
 Fields = dict[str, Any]
@@ -69,9 +71,9 @@ class VideoForm(_Form):
             FantasyIDError: A value is out of bounds, or two do not go together.
         """
         if self.seconds is not None and self.num_frames is not None:
-            raise ApiError("seconds and num_frames both say how long the video is; give one of them.", "seconds")
+            raise InvalidFieldError("seconds and num_frames both say how long; give one of them.", "seconds")
         if not has_photo and (self.edits or self.face_index is not None):
-            raise ApiError("face_index and edits say how a photo is used; give input_reference or characters too.")
+            raise InvalidFieldError("face_index and edits need a photo; give input_reference or characters too.")
         width, height = (None, None) if self.size is None else map(int, self.size.split("x"))
         asked = ("prompt", "negative_prompt", "num_frames", "fps", "num_inference_steps", "guidance_scale")
         fields = {name: getattr(self, name) for name in (*asked, "identity_scale")}
@@ -101,33 +103,44 @@ async def read_form(request: Request, file_field: str) -> tuple[Fields, bytes | 
         The fields as text, those with brackets gathered, and the file.
 
     Raises:
-        ApiError: It is no form, or names a field twice.
+        ApiError: It is no form, is too large, or names a field twice.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise WrongMediaError("The body must be a form, multipart/form-data, as the official client sends it.")
-    fields: Fields = {}
+    texts: list[tuple[str, str]] = []
     content = None
     async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES) as form:
         for key, value in form.multi_items():
             if isinstance(value, UploadFile) != (key == file_field):
                 kind = "a file" if key == file_field else "text"
-                raise ApiError(f"{_shown(key)} must be {kind}.", _shown(key))
+                raise InvalidFieldError(f"{_shown(key)} must be {kind}.", _shown(key))
             if isinstance(value, UploadFile):
                 content = await value.read()
             else:
-                _put(fields, key, value)
-    return fields, content
+                texts.append((key, value))
+    return _gather(texts), content
 
 
-def _put(fields: Fields, key: str, value: str) -> None:
-    edit = re.fullmatch(r"edits\[([^\[\]]+)\]", key)
-    room, name = (fields.setdefault("edits", {}), edit[1]) if edit else (fields, key)
-    if re.fullmatch(r"characters\[\d*\]\[id\]", key):
-        fields.setdefault("characters", []).append({"id": value})
-    elif not isinstance(room, dict) or name in room:
-        raise ApiError(f"{_shown(key)} is given twice; give it once.", _shown(key))
-    else:
+def _gather(texts: list[tuple[str, str]]) -> Fields:
+    """Fields by name, those with brackets as one."""
+    fields: Fields = {}
+    edits: Fields = {}
+    characters = []
+    for key, value in texts:
+        if _CHARACTER.fullmatch(key):
+            characters.append({"id": value})
+            continue
+        edit = _EDIT.fullmatch(key)
+        room, name = (edits, edit[1]) if edit else (fields, key)
+        if name in room:
+            raise InvalidFieldError(f"{_shown(key)} is given twice; give it once.", _shown(key))
         room[name] = value
+    for name, gathered in (("edits", edits), ("characters", characters)):
+        if gathered and name in fields:
+            raise InvalidFieldError(f"{name} is given twice; give it once.", name)
+        if gathered:
+            fields[name] = gathered
+    return fields
 
 
 def check_fields(kind: type[Form], fields: Fields) -> Form:
@@ -138,7 +151,7 @@ def check_fields(kind: type[Form], fields: Fields) -> Form:
         fields: As read.
 
     Raises:
-        ApiError: It names the first field at fault, and the value.
+        InvalidFieldError: It names the first field at fault, and the value.
     """
     try:
         return kind.model_validate(fields)
@@ -147,11 +160,11 @@ def check_fields(kind: type[Form], fields: Fields) -> Form:
         param = _shown(".".join(map(str, first["loc"])))
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields)
-            raise ApiError(f"There is no field {param}; there are {known}.", param) from error
+            raise InvalidFieldError(f"There is no field {param}; there are {known}.", param) from error
         if first["type"] == "missing":
-            raise ApiError(f"The field {param} is missing.", param) from error
+            raise InvalidFieldError(f"The field {param} is missing.", param) from error
         said = first["msg"][:1].lower() + first["msg"][1:]
-        raise ApiError(f"{param} is {_shown(repr(first['input']))}: {said}.", param) from error
+        raise InvalidFieldError(f"{param} is {_shown(repr(first['input']))}: {said}.", param) from error
 
 
 def check_upload(content: bytes, limits: Limits) -> None:

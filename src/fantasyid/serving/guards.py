@@ -93,6 +93,12 @@ def answer_errors(app: FastAPI) -> None:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         return _answer(error.status_code, str(error.detail), code, None, dict(error.headers or {}))
 
+    @app.exception_handler(Exception)
+    def own_fault(_: Request, error: Exception) -> JSONResponse:
+        # It is logged with its traceback all the same.
+        said = f"Something went wrong inside fantasyid ({type(error).__name__}); the server's log says more."
+        return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, said, "internal", None, {})
+
 
 def _answer(status: int, message: str, code: str, param: str | None, headers: dict[str, str]) -> JSONResponse:
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"

@@ -83,7 +83,8 @@ class VideoService:
 
         Raises:
             QueueFullError: Too many wait.
-            FantasyIDError: The disk or the queue does not take it.
+            StorageError: The disk does not take it.
+            QueueLostError: The queue does not.
         """
         with self._alone():
             self.check_room()

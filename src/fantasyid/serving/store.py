@@ -4,24 +4,28 @@ The folders are the truth: all else, such as the queue, can be made again from t
 lock, which the system takes back when the process dies; only the holder writes a state or removes the folder.
 """
 
+import logging
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fantasyid.core.errors import FantasyIDError
 from fantasyid.core.output_files import make_folder, tidy_up, write_together
 from fantasyid.generation.output_paths import GenerationPaths
 from fantasyid.generation.request import GenerationRequest
-from fantasyid.serving.errors import NotFoundError
+from fantasyid.serving.errors import NotFoundError, StorageError
+
+logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"video_[0-9a-f]{32}")
 _JOB, _STATE, _PHOTO, _DELETED, _LOCK = "job.json", "state.json", "photo", "deleted", "lock"
@@ -95,12 +99,14 @@ class VideoFolder:
         """What was accepted, its photo as a path.
 
         Raises:
-            NotFoundError: The folder is gone.
+            NotFoundError: The folder is gone, or another version's.
         """
         try:
             job = VideoJob.model_validate_json((self.path / _JOB).read_bytes())
         except FileNotFoundError as error:
             raise NotFoundError(f"There is no video {self.id!r}; it may have been deleted or have expired.") from error
+        except ValidationError as error:
+            raise NotFoundError(f"The video {self.id!r} is of another version of fantasyid; ask again.") from error
         person = job.request.person
         if person is not None:
             person = person.model_copy(update={"photos": (self.path / _PHOTO,)})
@@ -112,6 +118,9 @@ class VideoFolder:
             return JobState.model_validate_json((self.path / _STATE).read_bytes())
         except FileNotFoundError:
             return JobState()
+        except ValidationError:
+            error = JobError(code="other_version", message="It was made by another version of fantasyid.")
+            return JobState(status="failed", ended_at=(self.path / _STATE).stat().st_mtime, error=error)
 
     def set_state(self, state: JobState) -> JobState:
         """Write how far it is; for the holder of the lock."""
@@ -125,7 +134,8 @@ class VideoFolder:
 
     def mark_deleted(self) -> None:
         """Say that nobody wants it; who works at it looks after every step."""
-        (self.path / _DELETED).touch()
+        with suppress(FileNotFoundError):  # it is gone
+            (self.path / _DELETED).touch()
 
     def has_video(self) -> bool:
         """Whether the video was made, after what a killed process began to move is moved; for the holder."""
@@ -161,6 +171,26 @@ class VideoFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def keep_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make a folder with files in it, whole or not at all.
+
+    Args:
+        folder: A new name.
+        files: Their contents by name.
+
+    Raises:
+        StorageError: The disk does not take it; where and why is for the log alone.
+    """
+    try:
+        with write_together([folder], overwrite=False) as (made,):
+            made.mkdir()
+            for name, content in files.items():
+                (made / name).write_bytes(content)
+    except FantasyIDError as error:
+        logger.error("%s", error)
+        raise StorageError("The server could not keep what was sent; its log says why.") from error
+
+
 class VideoStore:
     """The folder of all videos.
 
@@ -180,15 +210,12 @@ class VideoStore:
             photo: The uploaded file, if its request has a person.
 
         Raises:
-            FantasyIDError: The disk does not take it.
+            StorageError: The disk does not take it.
         """
         # Sixteen digits of time, so that names in order are videos in order; and as many that nobody guesses.
         folder = VideoFolder(self.folder / f"video_{time.time_ns():016x}{secrets.token_hex(8)}")
-        with write_together([folder.path], overwrite=False) as (made,):
-            made.mkdir()
-            (made / _JOB).write_text(job.model_dump_json(), encoding="utf-8")
-            if photo is not None:
-                (made / _PHOTO).write_bytes(photo)
+        files = {_JOB: job.model_dump_json().encode(), **({} if photo is None else {_PHOTO: photo})}
+        keep_folder(folder.path, files)
         return folder
 
     def find(self, video_id: str) -> VideoFolder:

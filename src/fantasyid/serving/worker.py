@@ -97,14 +97,13 @@ class Worker:
                     self._service.restore()
                     restored_at = time.monotonic()
                 video_id = self._service.queue.take()
-            except QueueLostError as error:
+                if video_id is not None:
+                    self.work(video_id)
+                elif not self._service.queue.blocks:
+                    self._stop.wait(_PAUSE_S)
+            except (QueueLostError, OSError) as error:  # until the queue is back, or the disk has room
                 logger.warning("%s", error)
                 self._stop.wait(RESTORE_EVERY_S)
-                continue
-            if video_id is not None:
-                self.work(video_id)
-            elif not self._service.queue.blocks:
-                self._stop.wait(_PAUSE_S)
 
     def work(self, video_id: str) -> None:
         """Make one video, unless another worker is at it, it is there already, or nobody wants it.

@@ -15,7 +15,7 @@ from fantasyid.serving.store import JobState, VideoFolder, VideoJob
 from fantasyid.serving.worker import MOST_ATTEMPTS, Worker
 from tests.kills import count_steps, kill_at
 
-KILLS = 8
+KILLS = 6
 
 
 def job(model: ModelRequest, steps: int = 2) -> VideoJob:

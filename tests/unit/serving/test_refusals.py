@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "size out of bounds": ({"prompt": "x", "size": "99999x8"}, "size is 99999"),
     "two lengths": ({"prompt": "x", "seconds": 2, "num_frames": 17}, "seconds and num_frames"),
     "another model": ({"prompt": "x", "model": "sora-2"}, "There is no model 'sora-2' here; there is 'tiny'."),
-    "edit without a photo": ({"prompt": "x", "edits[face-width]": 0.1}, "face_index and edits say how a photo is used"),
+    "edit without a photo": ({"prompt": "x", "edits[face-width]": 0.1}, "face_index and edits need a photo"),
     "a path for a photo": ({"prompt": "x", "input_reference": "/etc/passwd"}, "input_reference must be a file."),
     "a path in a field": ({"prompt": "x", "photos": "/etc/passwd"}, "There is no field photos"),
     "a path as character": ({"prompt": "x", "characters[][id]": "../../etc"}, "There is no character '../../etc'"),
@@ -150,3 +150,16 @@ def test_ids_cannot_leave_the_folder(tmp_path: Any) -> None:
     store = VideoStore(tmp_path / "videos")
     with pytest.raises(Exception, match="There is no video"):
         store.find("../secret")
+
+
+def test_a_field_and_its_parts(server: Server) -> None:
+    for name, part in (("edits", "edits[face-width]"), ("characters", "characters[][id]")):
+        for order in ((name, part), (part, name)):
+            answer = ask(server, {"prompt": "x", **dict.fromkeys(order, "1")})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+
+
+def test_an_answer_comes_though_the_body_was_not_wanted(serve: Any) -> None:
+    server = serve(worker=False, keys=(KEY,))
+    for _ in range(5):
+        assert ask(server, {"prompt": "x"}, bytes(15_000_000)).status_code == 401
