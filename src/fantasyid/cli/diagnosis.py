@@ -56,6 +56,7 @@ MODULES = {
 EXTRAS: dict[str, tuple[str, tuple[Purpose, ...]]] = {
     "face-recognition-models": ("eval", ("training",)),
     "onnxruntime": ("face", ()),
+    "fastapi": ("serve", ()),
     "anny": ("build", ("training",)),
     "mediapipe": ("build", ("training",)),
     "cupy-cuda12x": ("gpu-data", ("training",)),

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 is all.", rich_help_panel=ADDRESS)
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", rich_help_panel=ADDRESS)] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.", rich_help_panel=ADDRESS)] = 8000,
     api_keys: Annotated[
         Path | None,
         typer.Option(help="File of keys, one a line: only who sends one is served.", rich_help_panel=ADDRESS),
@@ -80,6 +81,7 @@ def serve(
     keys = _read_keys(api_keys)
     uvicorn = require("uvicorn", "serve", "answer over HTTP")
     require("fastapi", "serve", "answer over HTTP")
+    listener = _listen(host, port)
     with progress.stage("Starting"):
         from fantasyid.serving.api import create_app
         from fantasyid.serving.service import Limits
@@ -94,7 +96,9 @@ def serve(
     if not keys and host not in _LOOPBACK:
         progress.note("Warning: whoever reaches this address can make videos and see all; see --api-keys.")
     _log_videos()
-    uvicorn.run(create_app(served), host=host, port=port, server_header=False)
+    server = uvicorn.Server(uvicorn.Config(create_app(served), server_header=False))
+    progress.note(f"Serving at http://{host}:{port}/v1 until Ctrl-C; videos go to {outputs}.")
+    server.run(sockets=[listener])
 
 
 def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
@@ -117,6 +121,16 @@ def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.tell_to_stop())
     worker.run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port, before time is spent."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"The server cannot listen on {host}:{port} ({error.strerror or error}); choose another --host or --port."
+        ) from error
 
 
 def _log_videos() -> None:

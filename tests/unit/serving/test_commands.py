@@ -1,0 +1,108 @@
+"""`fantasyid serve` and `fantasyid worker` as they are typed."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from typer.testing import Result
+
+from fantasyid.generation.request import ModelRequest
+from fantasyid.serving.set_up import open_service
+from tests.commands import refusal, run
+from tests.unit.serving.conftest import SOON
+
+MACHINE = ("--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture
+def port() -> int:
+    """One that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """The commands are told to end by signals, which they handle in their own way."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run_until(done: Callable[[], bool], *arguments: object) -> Result:
+    """Run a command that ends when it is told to, and tell it when something is so."""
+
+    def tell() -> None:
+        while not done():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in a process of its own
+    threading.Thread(target=tell).start()
+    return run(*arguments)
+
+
+def test_a_server_and_a_worker_make_a_video(tmp_path: Path, model: ModelRequest, port: int) -> None:
+    place = tmp_path / "videos"
+    url = f"http://127.0.0.1:{port}"
+
+    def accepted() -> bool:
+        with suppress(httpx2.TransportError):
+            files = {name: (None, str(value)) for name, value in {**SOON, "prompt": "a man nods"}.items()}
+            return httpx2.post(f"{url}/v1/videos", files=files).status_code == 200
+        return False
+
+    server = ("serve", "--outputs", place, "--port", port, "--model", model.name, *MACHINE)
+    assert run_until(accepted, *server, "--no-worker").exit_code == 128 + signal.SIGTERM
+    (video,) = open_service(place, None).store.folders()
+    assert video.state().status == "queued"
+    ended = run_until(lambda: video.state().status == "completed", "worker", "--outputs", place)
+    assert ended.exit_code == 0, ended.output
+
+    def listed() -> bool:
+        with suppress(httpx2.TransportError):
+            return bool(httpx2.get(f"{url}/v1/videos").json()["data"][0]["status"] == "completed")
+        return False
+
+    said = run_until(listed, *server)
+    assert said.exit_code == 128 + signal.SIGTERM
+    assert f"Serving at {url}/v1" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--max-queue", 0), "--max-queue is 0; it must be at least 1"),
+        (("--keep-hours", 0), "--keep-hours is 0"),
+        (("--max-megapixels", 1000), "--max-megapixels is 1000"),
+        (("--queue", "http://host"), "--queue is 'http://host'"),
+        (("--api-keys", "nowhere.txt"), "There is no file nowhere.txt; check the path of the key."),
+        (("--model", "no/such"), "no/such"),
+        (("--host", "256.0.0.1"), "The server cannot listen on 256.0.0.1"),
+    ],
+)
+def test_what_cannot_be_is_told_before_it_serves(
+    options: tuple[object, ...], sentence: str, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert sentence in refusal("serve", "--outputs", tmp_path / "videos", "--port", port, *options)
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal("serve", "--outputs", tmp_path / "videos", "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}" in said
+
+
+def test_a_file_without_keys(tmp_path: Path, port: int) -> None:
+    (tmp_path / "keys.txt").write_text("# none yet\n")
+    assert "holds no key" in refusal("serve", "--port", port, "--api-keys", tmp_path / "keys.txt")
