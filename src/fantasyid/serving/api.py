@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _FORM_BYTES = 1_000_000
 """More than the fields beside a photo take."""
+_PREFIX = "/v1"
 _PHOTO, _CHARACTER_PHOTO = "input_reference", "video"
 
 
@@ -91,7 +92,8 @@ def create_app(served: Served) -> FastAPI:
 
     app = FastAPI(title="FantasyID", version=__version__, lifespan=work)
     metrics = Metrics(served.service)
-    app.add_middleware(LimitBody, max_bytes=served.service.limits.max_upload_mb * 1_000_000 + _FORM_BYTES)
+    max_bytes = served.service.limits.max_upload_mb * 1_000_000 + _FORM_BYTES
+    app.add_middleware(LimitBody, below=_PREFIX, max_bytes=max_bytes)
     app.add_middleware(CountRequests, metrics=metrics)
     answer_errors(app)
     app.include_router(_Videos(served).router)
@@ -129,7 +131,7 @@ class _Videos:
         self._service = served.service
         # A photo takes up to a gigabyte while it is decoded: one at a time.
         self._one_photo = CapacityLimiter(1)
-        self.router = APIRouter(prefix="/v1", dependencies=[Depends(KeyCheck(served.keys))])
+        self.router = APIRouter(prefix=_PREFIX, dependencies=[Depends(KeyCheck(served.keys))])
         add = self.router.add_api_route
         add("/models", self.models, methods=["GET"])
         add("/videos", self.create, methods=["POST"], openapi_extra=_form_schema(VideoForm, _PHOTO, ()))

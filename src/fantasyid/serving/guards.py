@@ -21,11 +21,13 @@ class LimitBody:
 
     Args:
         app: What is behind.
+        below: Of which paths: what is mounted beside them has limits of its own.
         max_bytes: Of a body.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, below: str, max_bytes: int) -> None:
         self._app = app
+        self._below = below
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +46,8 @@ class LimitBody:
                 read += len(message.get("body", b""))
             raise TooLargeError(f"The request has more than {self._max_bytes / 1e6:.0f} MB; send less.")
 
-        await self._app(scope, limited if scope["type"] == "http" else receive, send)
+        counts = scope["type"] == "http" and scope["path"].startswith(self._below)
+        await self._app(scope, limited if counts else receive, send)
 
 
 class KeyCheck:

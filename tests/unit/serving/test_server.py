@@ -7,7 +7,9 @@ import httpx2
 import openai
 import pytest
 from PIL import Image
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from fantasyid.generation.record import read_record
 from fantasyid.generation.request import ModelRequest
@@ -77,9 +79,15 @@ def test_metrics(server: Server) -> None:
 
 def test_a_page_can_be_mounted_beside_it(tmp_path: Path, model: ModelRequest) -> None:
     app = create_app(set_up(open_service(tmp_path, None), model, with_worker=False))
-    app.mount("/", PlainTextResponse("the page"))
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await Request(scope, receive).body()
+        await PlainTextResponse(f"{len(body)} bytes")(scope, receive, send)
+
+    app.mount("/", page)
     with served(app) as url:
-        assert httpx2.get(f"{url}/").text == "the page"
+        assert httpx2.get(f"{url}/").text == "0 bytes"
+        assert httpx2.post(f"{url}/upload", content=bytes(30_000_000)).text == "30000000 bytes"
         assert httpx2.get(f"{url}/v1/models").json()["data"][0]["id"] == "tiny"
         assert httpx2.get(f"{url}/health").json()["status"] == "ok"
 
