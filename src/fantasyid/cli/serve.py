@@ -88,7 +88,9 @@ def serve(
         from fantasyid.serving.set_up import open_service, set_up
 
         quieten_libraries()
-    fields: dict[str, Any] = {"name": model, "device": device, "dtype": dtype, "memory_plan": plan}
+    # Workers may be started elsewhere.
+    name = str(Path(model).resolve()) if Path(model).is_dir() else model
+    fields: dict[str, Any] = {"name": name, "device": device, "dtype": dtype, "memory_plan": plan}
     asked = ModelRequest.model_validate({**fields, **SPEED_PRESETS[preset].get("model", {})})
     limits = Limits(max_queue, max_upload_mb, max_megapixels, keep_hours)
     service = open_service(outputs, queue, limits)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from filelock import FileLock
 
 from fantasyid.core.bounds import Bounds, check_integer
-from fantasyid.serving.errors import NotFoundError, QueueFullError
+from fantasyid.serving.errors import NotFoundError, QueueFullError, QueueLostError
 from fantasyid.serving.queue import VideoQueue
 from fantasyid.serving.store import JobState, Status, VideoFolder, VideoJob, VideoStore
 
@@ -89,7 +89,11 @@ class VideoService:
         with self._alone():
             self.check_room()
             folder = self.store.add(job, photo)
-            self.queue.put(folder.id)
+            try:
+                self.queue.put(folder.id)
+            except QueueLostError:
+                folder.remove()  # who is refused asks again, and wants one video
+                raise
         return folder
 
     def delete(self, video_id: str) -> None:

@@ -122,7 +122,8 @@ class Worker:
             if state.ended_at is None:
                 start = time.monotonic()
                 self._attempt(folder, state)
-                logger.info("%s: %s after %.1f s", video_id, folder.state().status, time.monotonic() - start)
+                ended = "deleted" if folder.is_deleted else folder.state().status
+                logger.info("%s: %s after %.1f s", video_id, ended, time.monotonic() - start)
             if folder.is_deleted:
                 folder.remove()
 

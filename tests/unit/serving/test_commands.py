@@ -50,20 +50,24 @@ def run_until(done: Callable[[], bool], *arguments: object) -> Result:
     return run(*arguments)
 
 
-def test_a_server_and_a_worker_make_a_video(tmp_path: Path, model: ModelRequest, port: int) -> None:
+def test_a_server_and_a_worker_make_a_video(
+    tmp_path: Path, model: ModelRequest, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "videos"
+    monkeypatch.chdir(Path(model.name).parent)
     url = f"http://127.0.0.1:{port}"
 
     def accepted() -> bool:
         with suppress(httpx2.TransportError):
             files = {name: (None, str(value)) for name, value in {**SOON, "prompt": "a man nods"}.items()}
-            return httpx2.post(f"{url}/v1/videos", files=files).status_code == 200
+            return httpx2.post(f"{url}/v1/videos", files=files, timeout=60).status_code == 200
         return False
 
-    server = ("serve", "--outputs", place, "--port", port, "--model", model.name, *MACHINE)
+    server = ("serve", "--outputs", place, "--port", port, "--model", "tiny", *MACHINE)
     assert run_until(accepted, *server, "--no-worker").exit_code == 128 + signal.SIGTERM
     (video,) = open_service(place, None).store.folders()
     assert video.state().status == "queued"
+    monkeypatch.chdir(tmp_path)
     ended = run_until(lambda: video.state().status == "completed", "worker", "--outputs", place)
     assert ended.exit_code == 0, ended.output
 
@@ -72,6 +76,7 @@ def test_a_server_and_a_worker_make_a_video(tmp_path: Path, model: ModelRequest,
             return bool(httpx2.get(f"{url}/v1/videos").json()["data"][0]["status"] == "completed")
         return False
 
+    monkeypatch.chdir(Path(model.name).parent)
     said = run_until(listed, *server)
     assert said.exit_code == 128 + signal.SIGTERM
     assert f"Serving at {url}/v1" in said.stderr

@@ -1,6 +1,7 @@
 """Whatever dies at whatever moment: what was accepted ends once, and with one result."""
 
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from fantasyid.core.video import read_video
 from fantasyid.generation.request import GenerationRequest, ModelRequest
+from fantasyid.serving.errors import QueueLostError
 from fantasyid.serving.service import VideoService
 from fantasyid.serving.set_up import open_service
 from fantasyid.serving.store import JobState, VideoFolder, VideoJob
@@ -147,6 +149,14 @@ def test_order_is_kept_over_deaths(service: VideoService, model: ModelRequest) -
         service.restore()
     assert service.queue.waiting() == [folders[index].id for index in (0, 2, 3)]
     assert folders[0].state() == JobState(attempts=1)
+
+
+def test_what_the_queue_does_not_take_is_not_kept(service: VideoService, model: ModelRequest) -> None:
+    with sqlite3.connect(service.store.folder / "queue.sqlite") as queue:
+        queue.execute("create trigger full before insert on task begin select raise(abort, 'full'); end")
+    with pytest.raises(QueueLostError, match="full"):
+        service.accept(job(model), None)
+    assert service.store.folders() == []
 
 
 def test_a_deletion_cut_short_is_finished(service: VideoService, model: ModelRequest) -> None:
