@@ -28,7 +28,7 @@ from fantasyid.serving.answers import Deletion, Model, ModelList, Video, VideoLi
 from fantasyid.serving.characters import Character, CharacterStore
 from fantasyid.serving.errors import InvalidFieldError, NotFoundError, QueueLostError, WorkerLostError
 from fantasyid.serving.forms import CharacterForm, VideoForm, check_fields, check_upload, read_form
-from fantasyid.serving.guards import KeyCheck, LimitBody, answer_errors
+from fantasyid.serving.guards import KeyCheck, LimitBody, answer_errors, refuse_other_sites
 from fantasyid.serving.metrics import CONTENT_TYPE, CountRequests, Metrics
 from fantasyid.serving.service import VideoService
 from fantasyid.serving.store import VideoFolder, VideoJob
@@ -90,7 +90,8 @@ def create_app(served: Served) -> FastAPI:
                 yield
                 await to_thread.run_sync(served.worker.stop)
 
-    app = FastAPI(title="FantasyID", version=__version__, lifespan=work)
+    # Without pages that describe it: they load scripts from elsewhere.
+    app = FastAPI(title="FantasyID", version=__version__, lifespan=work, docs_url=None, redoc_url=None)
     metrics = Metrics(served.service)
     max_bytes = served.service.limits.max_upload_mb * 1_000_000 + _FORM_BYTES
     app.add_middleware(LimitBody, below=_PREFIX, max_bytes=max_bytes)
@@ -118,7 +119,7 @@ async def _keep_order(service: VideoService) -> None:
     while True:
         try:
             await to_thread.run_sync(service.restore)
-        except QueueLostError as error:
+        except (QueueLostError, OSError) as error:  # until the queue is back, or the disk
             logger.warning("%s", error)
         await sleep(RESTORE_EVERY_S)
 
@@ -131,7 +132,8 @@ class _Videos:
         self._service = served.service
         # A photo takes up to a gigabyte while it is decoded: one at a time.
         self._one_photo = CapacityLimiter(1)
-        self.router = APIRouter(prefix=_PREFIX, dependencies=[Depends(KeyCheck(served.keys))])
+        guards = [Depends(refuse_other_sites), Depends(KeyCheck(served.keys))]
+        self.router = APIRouter(prefix=_PREFIX, dependencies=guards)
         add = self.router.add_api_route
         add("/models", self.models, methods=["GET"])
         add("/videos", self.create, methods=["POST"], openapi_extra=_form_schema(VideoForm, _PHOTO, ()))
@@ -215,7 +217,11 @@ class _Videos:
         if variant == "thumbnail":
             return Response(_thumbnail(folder), media_type="image/jpeg")
         path, kind = (outputs.video, "video/mp4") if variant == "video" else (outputs.sheet, "image/jpeg")
-        return FileResponse(path, media_type=kind, filename=f"{video_id}{path.suffix}")
+        try:
+            there = path.stat()
+        except FileNotFoundError as error:
+            raise NotFoundError(f"There is no video {video_id!r}; it was deleted.", "video_id") from error
+        return FileResponse(path, media_type=kind, filename=f"{video_id}{path.suffix}", stat_result=there)
 
     async def create_character(self, request: Request) -> Character:
         """Keep a person by the face in a photo."""

@@ -82,6 +82,7 @@ class CharacterStore:
             NotFoundError: There is none.
         """
         self.find(character_id)
+        (self._folder / character_id / _PHOTO).unlink(missing_ok=True)  # first: what dies here can be deleted again
         shutil.rmtree(self._folder / character_id, ignore_errors=True)
 
     def _read(self, character_id: str, name: str) -> bytes:

@@ -33,6 +33,12 @@ class WrongKeyError(ApiError):
     status = HTTPStatus.UNAUTHORIZED
 
 
+class OtherSiteError(ApiError):
+    """A browser asks in the name of another site."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
 class NotFoundError(ApiError):
     """There is nothing of that id, or not yet."""
 

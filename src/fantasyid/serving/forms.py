@@ -40,7 +40,7 @@ class VideoForm(_Form):
 
     prompt: str
     """What happens."""
-    model: str | None = None
+    model: Annotated[str, Field(max_length=200)] | None = None
     """The one that is served; see `/v1/models`."""
     seconds: Annotated[int, Field(ge=1, le=60)] | None = None
     """Length; alternatively num_frames."""

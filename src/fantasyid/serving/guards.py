@@ -1,6 +1,7 @@
-"""What stands before every request: the size of its body, the API key, and the one shape of all errors."""
+"""What stands before every request: its size, where it comes from, the API key, and the one shape of all errors."""
 
 import hmac
+import logging
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -10,8 +11,19 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fantasyid.core.errors import FantasyIDError
-from fantasyid.serving.errors import ApiError, TooLargeError, WrongKeyError, error_code
+from fantasyid.serving.errors import (
+    ApiError,
+    OtherSiteError,
+    QueueLostError,
+    TooLargeError,
+    WrongKeyError,
+    error_code,
+)
 
+logger = logging.getLogger(__name__)
+
+_OWN_SITE = ("same-origin", "none")
+"""What browsers say of a page of this server, and of who typed an address."""
 _MOST_DISCARDED = 20
 """Times what is allowed."""
 
@@ -69,9 +81,20 @@ class KeyCheck:
         if not self._keys:
             return
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        matches = [hmac.compare_digest(given.encode(), key) for key in self._keys]  # all, so that time tells nothing
+        sent = given.encode("latin-1")  # as it came: so Starlette decodes headers
+        matches = [hmac.compare_digest(sent, key) for key in self._keys]  # all, so that time tells nothing
         if kind.lower() != "bearer" or not any(matches):
             raise WrongKeyError("There is no valid API key; send one as `Authorization: Bearer KEY`.")
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Refuse what a browser sends because a page of another site told it to; programs send no such header.
+
+    Raises:
+        OtherSiteError: It is such a request.
+    """
+    if request.headers.get("sec-fetch-site", "none") not in _OWN_SITE:
+        raise OtherSiteError("A page of another site cannot ask this server; have that site's own server ask.")
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -84,6 +107,12 @@ def answer_errors(app: FastAPI) -> None:
         retry_after_s = error.retry_after_s if isinstance(error, ApiError) else None
         headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         return _answer(status, str(error), error_code(error), param, headers)
+
+    @app.exception_handler(QueueLostError)
+    def queue_lost(request: Request, error: QueueLostError) -> JSONResponse:
+        logger.error("%s", error)  # where the queue lies is not for clients
+        said = "The queue of this server cannot be used now; its log says why; try again later."
+        return ours(request, QueueLostError(said, retry_after_s=error.retry_after_s))
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

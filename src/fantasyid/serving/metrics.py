@@ -1,6 +1,7 @@
 """Numbers for Prometheus: the videos as they lie in the folder, the queue, and what this server answered."""
 
 from collections.abc import Iterator
+from http import HTTPMethod
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Metric, generate_latest
@@ -50,9 +51,10 @@ class CountRequests:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # The route and not the path, which clients choose.
+                # Not the path, nor any word sent as a method: clients choose them, and each would be kept.
                 route = getattr(scope.get("route"), "path", "none")
-                self._metrics.requests.labels(scope["method"], route, message["status"]).inc()
+                method = scope["method"] if scope["method"] in tuple(HTTPMethod) else "other"
+                self._metrics.requests.labels(method, route, message["status"]).inc()
             await send(message)
 
         await self._app(scope, receive, counted if scope["type"] == "http" else send)

@@ -9,7 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from fantasyid import __version__
-from fantasyid.core.errors import FantasyIDError, UnwritableOutputError
+from fantasyid.core.errors import (
+    ExtremeProfileError,
+    FaceChoiceError,
+    FaceTooSmallError,
+    FantasyIDError,
+    IncompleteFaceError,
+    InvalidRequestError,
+    NoFaceError,
+    NotFiniteError,
+    OutOfMemoryError,
+)
 from fantasyid.core.input_files import file_sha256
 from fantasyid.generation.output import save_generation
 from fantasyid.generation.person import Person, PersonFiles
@@ -29,10 +39,19 @@ _PAUSE_S = 0.2
 _HOLD_TIMEOUT_S = 10.0
 """Longer than `VideoService.restore` looks at one video."""
 _MOST_PEOPLE = 4
+_OF_THE_REQUEST = (
+    *(InvalidRequestError, NotFiniteError, OutOfMemoryError, NoFaceError, FaceChoiceError, FaceTooSmallError),
+    *(ExtremeProfileError, IncompleteFaceError),
+)
+"""Errors whose sentences are for clients; others name files of this machine, and are for its log."""
 
 
 class DeletedError(Exception):
     """Nobody wants the video any more."""
+
+
+class ServerFaultError(FantasyIDError):
+    """What the server itself chose cannot be: its model, or the disk of its videos."""
 
 
 class StoppedError(Exception):
@@ -144,11 +163,11 @@ class Worker:
             return
         except StoppedError:
             folder.set_state(state.model_copy(update={"status": "queued", "progress": 0}))
-        except UnwritableOutputError as error:
-            logger.error("%s: %s", folder.id, error)
-            self._fail(folder, begun, error_code(error), "The server could not write the video; its log says why.")
-        except FantasyIDError as error:
+        except _OF_THE_REQUEST as error:
             self._fail(folder, begun, error_code(error), str(error))
+        except FantasyIDError as error:
+            logger.error("%s: %s", folder.id, error)
+            self._fail(folder, begun, error_code(error), "The server could not make the video; its log says why.")
         except Exception as error:  # whatever one video meets, the next is another
             logger.exception("%s", folder.id)
             said = f"Something went wrong inside fantasyid {__version__} ({type(error).__name__}); its log says more."
@@ -160,12 +179,14 @@ class Worker:
 
     def _make(self, folder: VideoFolder, state: JobState) -> None:
         job, progress = folder.job(), _FolderProgress(folder, state, self._stop)
-        studio = self.studio(job.request.model, progress)
+        with _fault_of_the_server():
+            studio = self.studio(job.request.model, progress)
         request = studio.complete(_with_length(job, studio))
         assert request.num_frames is not None
         assert request.height is not None
         assert request.width is not None
-        folder.outputs.check_room(request.num_frames, request.height, request.width)
+        with _fault_of_the_server():
+            folder.outputs.check_room(request.num_frames, request.height, request.width)
         person = None if request.person is None else self._read(studio, request, progress)
         (video,) = studio.videos(request, progress=progress, person=person)
         progress.check()
@@ -182,6 +203,15 @@ class Worker:
         if len(self._people) > _MOST_PEOPLE:
             self._people.popitem(last=False)
         return self._people[key]
+
+
+@contextmanager
+def _fault_of_the_server() -> Iterator[None]:
+    """Around what no client chose."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        raise ServerFaultError(str(error)) from error
 
 
 def _ended(status: str, **more: Any) -> dict[str, Any]:

@@ -103,4 +103,18 @@ SERVING = (
         "False",
         f"{_REFUSALS}test_fields",
     ),
+    Mutation(
+        "other sites' pages do not ask",
+        _GUARDS,
+        '_OWN_SITE = ("same-origin", "none")',
+        '_OWN_SITE = ("same-origin", "none", "cross-site")',
+        f"{_REFUSALS}test_pages_of_other_sites",
+    ),
+    Mutation(
+        "what is wrong with the server is for its log",
+        _WORKER,
+        "raise ServerFaultError(str(error)) from error",
+        "raise",
+        f"{_DEATHS}test_what_is_wrong_with_the_server_is_for_its_log",
+    ),
 )

@@ -166,3 +166,14 @@ def test_a_deletion_cut_short_is_finished(service: VideoService, model: ModelReq
     assert not folder.path.exists()
     Worker(service).work(folder.id)
     assert service.store.folders() == []
+
+
+@pytest.mark.parametrize("fault", [{"name": "/somewhere/gone"}, {"memory_plan": "low"}])
+def test_what_is_wrong_with_the_server_is_for_its_log(
+    service: VideoService, model: ModelRequest, fault: dict[str, object]
+) -> None:
+    folder = service.accept(job(model.model_copy(update=fault)), None)
+    Worker(service).work(folder.id)
+    error = folder.state().error
+    assert error is not None
+    assert error.message == "The server could not make the video; its log says why."

@@ -1,6 +1,7 @@
 """What is refused: always with a status that blames the client, and one sentence."""
 
 import io
+import sqlite3
 from typing import Any
 
 import httpx2
@@ -163,3 +164,34 @@ def test_an_answer_comes_though_the_body_was_not_wanted(serve: Any) -> None:
     server = serve(worker=False, keys=(KEY,))
     for _ in range(5):
         assert ask(server, {"prompt": "x"}, bytes(15_000_000)).status_code == 401
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_pages_of_other_sites(server: Server, site: str) -> None:
+    before = len(server.service.store.folders())
+    files = {"prompt": (None, "x")}
+    refused = httpx2.post(f"{server.url}/v1/videos", files=files, headers={"Sec-Fetch-Site": site})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "other_site")
+    assert len(server.service.store.folders()) == before
+    for own in ("same-origin", "none"):
+        assert httpx2.get(f"{server.url}/v1/videos", headers={"Sec-Fetch-Site": own}).status_code == 200
+
+
+def test_a_key_that_is_not_ascii(serve: Any) -> None:
+    server = serve(worker=False, keys=("clé",))
+    answers = [
+        httpx2.get(f"{server.url}/v1/videos", headers={"Authorization": b"Bearer " + key.encode()})
+        for key in ("clé", "cle")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 401]
+
+
+def test_where_the_queue_lies_is_not_told(serve: Any) -> None:
+    server = serve(worker=False)
+    place = server.service.store.folder
+    with sqlite3.connect(place / "queue.sqlite") as queue:
+        queue.execute("drop table task")
+    answer = ask(server, {"prompt": "x"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_lost")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert str(place) not in answer.text

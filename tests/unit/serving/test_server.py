@@ -1,6 +1,8 @@
 """What there is beside videos: people, models, health, numbers, and room for a page."""
 
 import io
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -14,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from fantasyid.generation.record import read_record
 from fantasyid.generation.request import ModelRequest
 from fantasyid.generation.studio import Studio
+from fantasyid.serving import api
 from fantasyid.serving.api import create_app
 from fantasyid.serving.set_up import open_service, set_up
 from tests.unit.serving.conftest import Server, served
@@ -96,3 +99,26 @@ def test_the_description_names_every_field(server: Server) -> None:
     described = httpx2.get(f"{server.url}/openapi.json").json()
     body = described["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert {"prompt", "input_reference", "seed", "edits", "characters"} <= set(body["properties"])
+
+
+def test_methods_that_clients_make_up_are_not_counted_apart(server: Server) -> None:
+    for number in range(5):
+        httpx2.request(f"MADEUP{number}", f"{server.url}/health")
+    numbers = httpx2.get(f"{server.url}/metrics").text
+    assert 'method="other"' in numbers
+    assert "MADEUP" not in numbers
+
+
+def test_a_disk_that_comes_back(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "RESTORE_EVERY_S", 0.02)
+    server = serve(worker=False)
+    accepted = server.create()
+    place = server.service.store.folder
+    away = place.rename(place.with_name("away"))
+    place.touch()
+    time.sleep(0.2)
+    place.unlink()
+    away.rename(place)
+    server.service.queue.replace([])
+    while server.service.queue.waiting() != [accepted.id]:
+        assert httpx2.get(f"{server.url}/health").json()["status"] == "ok"
