@@ -4,11 +4,9 @@ PHOTO := outputs/astronaut.png
 VIDEO := outputs/demo.mp4
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-browser test-lowest
+.PHONY: demo test test-browser test-lowest test-wheel
 
-demo: $(INSTALLED)
-	mkdir -p outputs
-	.venv/bin/python -c 'from skimage import data, io; io.imsave("$(PHOTO)", data.astronaut())'
+demo: $(INSTALLED) $(PHOTO)
 	.venv/bin/fantasyid generate $(PHOTO) --out $(VIDEO) --seed 0 --overwrite \
 		--prompt "A woman smiles and turns the head to the left, in front of a plain blue background."
 	.venv/bin/fantasyid evaluate identity --reference $(PHOTO) --video $(VIDEO)
@@ -31,6 +29,16 @@ test-lowest:
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	FANTASYID_LOWEST=1 OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2
+
+# The wheel, installed into an empty environment elsewhere: doctor, generate, and the servers of its extras. 2 GB, minutes.
+test-wheel: $(INSTALLED) $(PHOTO)
+	rm -rf outputs/wheel
+	.venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir outputs/wheel .
+	$(PYTHON) tests/installed.py outputs/wheel/*.whl $(PHOTO) constraints.txt
+
+$(PHOTO): | $(INSTALLED)
+	mkdir -p outputs
+	.venv/bin/python -c 'from skimage import data, io; io.imsave("$(PHOTO)", data.astronaut())'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
