@@ -19,9 +19,9 @@ test: $(INSTALLED)
 	.venv/bin/lint-imports
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2
 
-# The page in a real browser.
+# The pages in a real browser.
 test-browser: $(INSTALLED)
-	FANTASYID_BROWSER=$$(command -v chromium) OMP_NUM_THREADS=1 .venv/bin/pytest tests/end_to_end/test_ui_browser.py
+	FANTASYID_BROWSER=$$(command -v chromium) OMP_NUM_THREADS=1 .venv/bin/pytest tests/end_to_end/test_*_browser.py
 
 # The tests with the lowest versions that pyproject.toml allows; set up anew each time, about 8 GB.
 test-lowest:

@@ -1,6 +1,7 @@
-"""`fantasyid evaluate run | table`: several systems on the same people, prompts and seeds, and the paper's tables."""
+"""`fantasyid evaluate run | table | report`: several systems on the same people, prompts and seeds, in tables."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.optional import require
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def run(
     """
     from fantasyid.evaluation.run import run as run_all
     from fantasyid.evaluation.run_config import read_run_config, run_rows
+    from fantasyid.generation.request import as_text
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     asked, base = read_run_config(config), config.parent
@@ -42,7 +45,7 @@ def run(
         for system in asked.systems
         if system.request is not None
     }
-    items = run_all(asked, rows, base, out, makers, workers)
+    items = run_all(asked, rows, base, out, makers, workers, tuple(as_text(argument) for argument in sys.argv[1:]))
     _write_tables(config, out)
     if failed := sum(item.failure is not None for item in items):
         typer.echo(f"{failed} of {len(items)} videos failed; the tables say why.", err=True)
@@ -52,6 +55,25 @@ def run(
 def table(config: Config, out: Out) -> None:
     """Write the tables of a finished run again: table.md, table.tex and table.json in OUT."""
     _write_tables(config, out)
+
+
+def report(
+    finished: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="File to write, such as report.html.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write RUN as one page that needs nothing else: tables, plots, the best and worst videos, how to repeat it."""
+    for package in ("jinja2", "matplotlib"):
+        require(package, "report", "write the page of a run")
+
+    from fantasyid.core.output_files import check_outputs, write_together
+    from fantasyid.evaluation.page.page import report_page
+
+    check_outputs([out], overwrite=overwrite)
+    page = report_page(finished)
+    with write_together([out], overwrite=overwrite) as (made,):
+        made.write_text(page, encoding="utf-8")
+    typer.echo(f"The page is {out}.")
 
 
 def _write_tables(config: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ from fantasyid.cli.data import data_app
 from fantasyid.cli.doctor import doctor
 from fantasyid.cli.edit import edit
 from fantasyid.cli.evaluate import evaluate_app
-from fantasyid.cli.evaluate_run import run, table
+from fantasyid.cli.evaluate_run import report, run, table
 from fantasyid.cli.evaluate_sets import SET_COMMANDS
 from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
@@ -121,6 +121,7 @@ app.command()(serve)
 app.command("worker")(work)
 evaluate_app.command(rich_help_panel="Several systems")(run)
 evaluate_app.command(rich_help_panel="Several systems")(table)
+evaluate_app.command(rich_help_panel="Several systems")(report)
 for command in SET_COMMANDS:
     evaluate_app.command(rich_help_panel="Many people, in this order")(command)
 app.add_typer(evaluate_app, name="evaluate")

@@ -18,6 +18,7 @@ from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.kept import KeptMeasurement, Sha256, measure_all, read_kept
 from fantasyid.evaluation.metrics.registry import all_metrics
 from fantasyid.evaluation.run_config import RunConfig, RunRow, VideoFolder
+from fantasyid.evaluation.run_record import record_start
 from fantasyid.evaluation.seen import Instruments, Reference, SeenVideo
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,21 @@ def item_path(out: Path, row: RunRow) -> Path:
     return out / "items" / row.system / f"{row.name}.json"
 
 
+def video_path(row: RunRow, base: Path, out: Path, folder: VideoFolder | None) -> Path:
+    """Where the video of a row lies.
+
+    Args:
+        row: Which.
+        base: What the config's paths are relative to.
+        out: Folder of the run.
+        folder: Where its system's videos lie, if it is not this package that makes them.
+    """
+    if folder is None:
+        return out / "videos" / row.system / f"{row.name}.mp4"
+    name = folder.pattern.format(person=row.person.name, prompt=row.prompt.key, seed=row.seed)
+    return base / folder.folder / name
+
+
 def run(
     config: RunConfig,
     rows: Sequence[RunRow],
@@ -82,6 +98,7 @@ def run(
     out: Path,
     makers: Mapping[str, MakerFactory],
     num_workers: int = 1,
+    command: Sequence[str] = (),
 ) -> list[RunItem]:
     """Make and judge videos; a video that fails is an item that says so, and is tried again the next time.
 
@@ -92,12 +109,13 @@ def run(
         out: Folder of the videos and items.
         makers: Of the systems that have a request, by name.
         num_workers: Processes, each with models of its own.
+        command: The arguments as typed, for the run's record.
 
     Returns:
         The items, in the order of the rows.
     """
     make_folder(out)
-    write_file(out / "config.json", config.model_dump_json(indent=2).encode())
+    record_start(out, config, base, command)
     if num_workers == 1:
         return _run_part(config, rows, base, out, makers)
     # By people, because looking at a photo is worth sharing.
@@ -141,11 +159,10 @@ def _video(
     row: RunRow, base: Path, out: Path, maker: Maker | None, folder: VideoFolder | None, kept: RunItem | None
 ) -> tuple[Path, str | None]:
     """The video of a row, and what it was made of if we made it; it is made unless it is there."""
+    path = video_path(row, base, out, folder)
     if maker is None:
-        assert folder is not None, "a system has a request or videos"
-        name = folder.pattern.format(person=row.person.name, prompt=row.prompt.key, seed=row.seed)
-        return base / folder.folder / name, None
-    path, made_of = out / "videos" / row.system / f"{row.name}.mp4", maker.made_of(row)
+        return path, None
+    made_of = maker.made_of(row)
     if kept is None or kept.made_of != made_of or not path.is_file() or kept.video_sha256 != file_sha256(path):
         make_folder(path.parent)
         maker.make(row, path)

@@ -2,9 +2,10 @@
 
 from fantasyid.evaluation.metrics.interface import Better
 from fantasyid.evaluation.statistics import ReportLine
-from fantasyid.evaluation.tables import MetricColumn, RunTable, best_of, paper_columns, paper_tables
+from fantasyid.evaluation.tables import RunTable, best_of, paper_columns, paper_tables
 
-_ARROWS: dict[Better, str] = {"higher": " ↑", "lower": " ↓", "neither": ""}
+ARROWS: dict[Better, str] = {"higher": " ↑", "lower": " ↓", "neither": ""}
+"""Behind a title: which way is better."""
 _LATEX_ARROWS: dict[Better, str] = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "neither": ""}
 _LATEX_SIGNS = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -37,15 +38,15 @@ def _paper_table(table: RunTable, title: str, systems: tuple[str, ...]) -> str:
     columns = paper_columns(table)
     rows = []
     for system in systems:
-        cells = [_cell(_line(column, system), best_of(column, systems), "**{}**") for column in columns]
+        cells = [_cell(column.line(system), best_of(column, systems), "**{}**") for column in columns]
         rows.append([system, *cells])
-    head = ["", *(column.title + _ARROWS[column.better] for column in columns)]
+    head = ["", *(column.title + ARROWS[column.better] for column in columns)]
     return f"**{title}**, best in bold:\n\n{_rows(head, rows)}"
 
 
 def _all_numbers(table: RunTable) -> str:
     rows = [
-        [column.title + _ARROWS[column.better], *(_cell(_line(column, name), None, "{}") for name in table.systems)]
+        [column.title + ARROWS[column.better], *(_cell(column.line(name), None, "{}") for name in table.systems)]
         for column in table.columns
     ]
     return f"**All numbers**:\n\n{_rows(['', *table.systems], rows)}"
@@ -57,14 +58,14 @@ def _comparisons(table: RunTable) -> str:
         return ""
     rows = []
     for column in table.columns:
-        cells = [column.title + _ARROWS[column.better]]
+        cells = [column.title + ARROWS[column.better]]
         for comparison in column.comparisons:
             if comparison is None:
                 continue
             if comparison.difference is None or comparison.p is None:
                 cells.append("none")
             else:
-                interval = f"{_digits(comparison.low)} to {_digits(comparison.high)}"
+                interval = f"{digits(comparison.low)} to {digits(comparison.high)}"
                 cells.append(f"{comparison.difference:+.3f} [{interval}], p {comparison.p:.3f}")
         rows.append(cells)
     about = (
@@ -86,7 +87,7 @@ def _latex_table(table: RunTable, title: str, systems: tuple[str, ...]) -> str:
         " & ".join(
             [
                 _latex(system),
-                *(_cell(_line(column, system), best_of(column, systems), r"\textbf{{{}}}") for column in columns),
+                *(_cell(column.line(system), best_of(column, systems), r"\textbf{{{}}}") for column in columns),
             ]
         )
         for system in systems
@@ -103,16 +104,13 @@ def _latex(text: str) -> str:
     return "".join(_LATEX_SIGNS.get(sign, sign) for sign in text)
 
 
-def _line(column: MetricColumn, system: str) -> ReportLine:
-    return next(line for line in column.lines if line.name == system)
-
-
 def _cell(line: ReportLine, best: float | None, bold: str) -> str:
     if line.value is None:
         return "none"
     value = bold.format(f"{line.value:.3f}") if line.value == best else f"{line.value:.3f}"
-    return f"{value} [{_digits(line.low)}, {_digits(line.high)}]"
+    return f"{value} [{digits(line.low)}, {digits(line.high)}]"
 
 
-def _digits(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+def digits(value: float | None) -> str:
+    """Write a number as the tables do; what is rounded to nothing has no sign."""
+    return "none" if value is None else f"{value:z.3f}"

@@ -44,6 +44,10 @@ class MetricColumn(_Record):
     comparisons: tuple[Comparison | None, ...]
     """By system; None of the one that the others are compared with."""
 
+    def line(self, system: str) -> ReportLine:
+        """The number of a system."""
+        return next(line for line in self.lines if line.name == system)
+
 
 class RunTable(_Record):
     """All numbers of a run, and what they rest on."""

@@ -9,6 +9,7 @@ _KEPT = "tests/unit/evaluation/test_kept.py::test_what_is_made_of_something_else
 _METRICS = "tests/unit/evaluation/test_metrics.py::"
 _NEIGHBOURS = "tests/unit/evaluation/test_scores.py::test_similarity_between_frames_is_the_mean_of_neighbours"
 _PEOPLE = "tests/unit/evaluation/test_protocol.py::test_people_of_the_split_with_their_largest_face"
+_PAGE = "tests/unit/evaluation/test_page.py::"
 _JUDGE, _FLOW, _IN_FRAMES = (
     "evaluation/identity.py",
     "evaluation/metrics/face_motion.py",
@@ -160,6 +161,41 @@ EVALUATION = (
         "portrait.split == split and ",
         "",
         _PEOPLE,
+    ),
+    Mutation(
+        "names on the page of a run are words",
+        "evaluation/page/page.py",
+        "autoescape=True",
+        "autoescape=False",
+        _PAGE + "test_names_are_words_and_not_code",
+    ),
+    Mutation(
+        "the page shows the videos that were judged",
+        "evaluation/page/shown.py",
+        "file_sha256(path) != item.video_sha256",
+        "False",
+        _PAGE + "test_a_video_that_changed_since_is_not_shown",
+    ),
+    Mutation(
+        "the worst videos are the worst",
+        "evaluation/page/shown.py",
+        "ranked[each:][::-1][:_EACH]",
+        "ranked[each:][:_EACH]",
+        _PAGE + "test_the_best_and_the_worst_videos_are_in_the_page",
+    ),
+    Mutation(
+        "the plots are drawn with the page's ink",
+        "evaluation/page/plots.py",
+        '.replace(_INK, "currentColor")',
+        "",
+        _PAGE + "test_the_plots_are_drawn_with_the_pages_ink",
+    ),
+    Mutation(
+        "earlier starts of a run stay written down",
+        "evaluation/run_record.py",
+        "(*before, start)",
+        "(start,)",
+        _PAGE + "test_every_start_is_written_down",
     ),
     Mutation(
         "intervals draw people",
