@@ -1,13 +1,15 @@
 """Killing real code at every step that a file system sees.
 
 A step is a call of one of `os`'s functions that change a disk, or an opening for writing. The code runs in a forked
-process, which is killed before the step; the code itself is not changed.
+process, which is killed before the step; the code itself is not changed. A disk can be full, too.
 """
 
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +100,14 @@ def _watch(tell: Callable[[str], Any]) -> None:
             tell("open")
 
     sys.addaudithook(audit)
+
+
+@contextmanager
+def file_size_limit(num_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond it: like a disk that is full, also for libraries in C."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))

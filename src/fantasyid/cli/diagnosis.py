@@ -56,6 +56,7 @@ MODULES = {
 EXTRAS: dict[str, tuple[str, tuple[Purpose, ...]]] = {
     "face-recognition-models": ("eval", ("training",)),
     "onnxruntime": ("face", ()),
+    "c2pa-python": ("c2pa", ()),
     "fastapi": ("serve", ()),
     "anny": ("build", ("training",)),
     "mediapipe": ("build", ("training",)),

@@ -1,7 +1,9 @@
 """`fantasyid evaluate`: how well a video shows the person in a photo, and whether it carries the provenance mark."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fantasyid.core.credentials import Credentials
 
 IDENTITY_METRICS = (
     *("detection_rate", "verification_rate", "median_distance"),
@@ -98,18 +101,26 @@ def identity(
 @evaluate_app.command()
 def provenance(
     video: Annotated[Path, typer.Option(help="Video or picture to look at.")],
+    known: Annotated[
+        Path | None,
+        typer.Option(help="PEM file with certificates of signers you know, beside this computer's own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Tell whether VIDEO, or a picture, carries the invisible mark of videos made by FantasyID.
+    """Tell whether VIDEO, or a picture, carries FantasyID's invisible mark, and what its signed credentials say.
 
-    Crops of up to 30 %, mirror images, quarter turns, and frames within a larger picture are searched too. Strong
-    compression takes the mark away, so "not found" proves nothing: see docs/security.md.
+    Crops of up to 30 %, mirror images, quarter turns, and frames within a larger picture are searched for the mark too.
+    Strong compression takes it away, and most sites drop credentials, so "none" proves nothing: see docs/security.md.
     """
     check_input_file(video, "video")
 
+    from fantasyid.core.credentials import known_certificates, read_credentials
     from fantasyid.core.mark_search import search_mark
     from fantasyid.core.provenance import declares_ai
 
+    credentials = None
+    if known is not None or find_spec("c2pa") is not None:
+        credentials = read_credentials(video, known_certificates(known))
     finding, declared = search_mark(_frames(video)), declares_ai(video)
     if as_json:
         _print_json(
@@ -120,6 +131,7 @@ def provenance(
                 "threshold": finding.threshold,
                 "place": finding.place,
                 "declared": declared,
+                "credentials": None if credentials is None else asdict(credentials),
             }
         )
     else:
@@ -129,6 +141,25 @@ def provenance(
             f"{verdict} ({finding.place}: score {finding.score:.1f}, found from {finding.threshold:g}). "
             f"The file's metadata {says} that it is AI-generated."
         )
+        typer.echo(f"Signed credentials: {_said_of(credentials)}")
+
+
+def _said_of(credentials: "Credentials | None") -> str:
+    """One sentence on what was read of a file's credentials; None is not read."""
+    if credentials is None:
+        return "not looked for; install what reads them with: pip install 'fantasyid[c2pa]'"
+    if credentials.state == "tampered":
+        return "tampered: the file was changed after it was signed, or they are from another one."
+    if credentials.state == "absent":
+        return "none."
+    # Their words may come from anyone; a terminal obeys some characters.
+    signer, program = ascii(credentials.signer), ascii(credentials.made_by)
+    party = "a known party" if credentials.state == "valid" else "an unknown party, who may be anybody"
+    says = "says" if credentials.ai_generated else "does not say"
+    return (
+        f"valid, signed by {party} ({signer}): unchanged since. It {says} that a trained model made it; its program is "
+        f"{program}."
+    )
 
 
 def _frames(path: Path) -> "Iterable[NDArray[np.uint8]]":

@@ -30,18 +30,20 @@ Unmarked pictures score about N(0, 1); the highest of 2,500 was 3.2 (docs/securi
 GRID = 128
 """Cells each way of the pattern's grid, which is stretched over the frame, so that rescaling does not move it."""
 
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""IPTC's term for what a trained model made."""
+
 # Standard deviation in 8-bit steps: 44 dB PSNR.
 _STRENGTH = 1.5
 # Cycles per grid cell: slower is hidden under the picture's own content, faster is lost to H.264.
 _BAND = (0.08, 0.25)
-_SOURCE_TYPE = b"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
   <rdf:Description rdf:about=""
    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
-   Iptc4xmpExt:DigitalSourceType="{_SOURCE_TYPE.decode()}"
+   Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"
    xmp:CreatorTool="FantasyID {__version__}"/>
  </rdf:RDF>
 </x:xmpmeta>
@@ -82,12 +84,22 @@ def declares_ai(path: Path) -> bool:
     Args:
         path: A video or picture of any format.
     """
+    return holds_bytes(path, SOURCE_TYPE.encode())
+
+
+def holds_bytes(path: Path, wanted: bytes) -> bool:
+    """Whether some bytes are anywhere in a file, which is held a part at a time.
+
+    Args:
+        path: The file.
+        wanted: At least one.
+    """
     before = b""
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            if _SOURCE_TYPE in before + block:
+            if wanted in before + block:
                 return True
-            before = block[-len(_SOURCE_TYPE) :]
+            before = (before + block)[-len(wanted) :]
     return False
 
 

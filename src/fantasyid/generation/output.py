@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from fantasyid.core.credentials import SigningKey, check_signable, sign_file
 from fantasyid.core.errors import FantasyIDError, UnwritableOutputError
 from fantasyid.core.output_files import write_together
 from fantasyid.core.provenance import add_mark, add_xmp, container_metadata, xmp_packet
@@ -36,6 +37,7 @@ def save_generation(
     metadata: GenerationRecord,
     *,
     overwrite: bool = False,
+    signing_key: SigningKey | None = None,
 ) -> None:
     """Write the video, the record and the contact sheet, all three or none.
 
@@ -45,11 +47,14 @@ def save_generation(
         reference: RGB (H, W, 3), the face as the model saw it; None without a photo.
         metadata: What made the frames; its size and length must be those of `frames`, and it says how fast they play.
         overwrite: Whether files that are there may be replaced; a folder never is.
+        signing_key: Signs video, pictures and sheet, after all else was written; None leaves credentials out.
 
     Raises:
-        InvalidRequestError: The path or the frame size cannot be used.
+        InvalidRequestError: The path or the frame size cannot be used, or a signed video not be in that format.
         UnwritableOutputError: The files could not be written; it says where the frames are instead.
     """
+    if signing_key is not None:
+        check_signable(paths.video)
     request = metadata.request
     stated = (request.num_frames, request.height, request.width, 3)
     assert stated == frames.shape, f"the record says {stated}, the frames are {frames.shape}"
@@ -63,6 +68,9 @@ def save_generation(
             if metadata.provenance_mark:
                 picture, xmp = Image.fromarray(add_mark(np.asarray(picture)[None])[0]), xmp_packet()
             picture.save(sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT, xmp=xmp)
+            if signing_key is not None:
+                for file in (sheet, *(sorted(video.iterdir()) if video.is_dir() else (video,))):
+                    sign_file(file, signing_key, metadata.weights_sha256)
     except Exception as error:  # whatever it is, making the frames took long
         kept = _keep_frames(marked, metadata)
         if isinstance(error, FantasyIDError | OSError):

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from fantasyid.core.choices import OutputFormat
+from fantasyid.core.credentials import SigningKey, check_signable
 from fantasyid.core.errors import FantasyIDWarning
 from fantasyid.core.weights_hash import weights_sha256
 from fantasyid.generation.machine import check_gpus, choose_device, device_name
@@ -47,13 +48,21 @@ class GeneratedVideo:
     record: GenerationRecord
     portrait: NDArray[np.uint8] | None
 
-    def save(self, out: str | Path, form: OutputFormat | None = None, *, overwrite: bool = False) -> GenerationPaths:
+    def save(
+        self,
+        out: str | Path,
+        form: OutputFormat | None = None,
+        *,
+        overwrite: bool = False,
+        signing_key: SigningKey | None = None,
+    ) -> GenerationPaths:
         """Write the marked video, its record and its contact sheet, all three or none.
 
         Args:
             out: The video, .mp4, .webm or .gif; see `GenerationPaths.beside`.
             form: How it is written; None is as the name says.
             overwrite: Whether files that are there may be replaced.
+            signing_key: Puts credentials signed with it into the video and the sheet; None leaves them out.
 
         Returns:
             Where they are.
@@ -63,7 +72,7 @@ class GeneratedVideo:
         """
         paths = GenerationPaths.beside(Path(out), form)
         paths.check(overwrite=overwrite)
-        save_generation(paths, self.frames, self.portrait, self.record, overwrite=overwrite)
+        save_generation(paths, self.frames, self.portrait, self.record, overwrite=overwrite, signing_key=signing_key)
         return paths
 
 
@@ -313,6 +322,7 @@ def generate_files(
     progress: Progress = SILENT,
     command: tuple[str, ...] = (),
     like: GenerationRecord | None = None,
+    signing_key: SigningKey | None = None,
 ) -> None:
     """Make the videos of a request and write each as soon as it is there; on several GPUs if it says so.
 
@@ -323,15 +333,19 @@ def generate_files(
         progress: Told of every stage; it is pickled where there are several GPUs.
         command: The arguments as typed, for the records.
         like: Record of a video that is made again: what now differs is warned of.
+        signing_key: Signs what is written; None leaves credentials out.
 
     Raises:
         FantasyIDError: The request cannot be met, or a file not written.
     """
+    for place in paths:
+        if signing_key is not None:
+            check_signable(place.video)
     if request.model.gpus > 1 and process_count() == 1:
         check_gpus(request.model)
         if request.seed is None:
             request = request.model_copy(update={"seed": secrets.randbelow(RANDOM_SEEDS)})
-        launch(request.model.gpus, _generate_part, request, paths, overwrite, progress, command, like)
+        launch(request.model.gpus, _generate_part, request, paths, overwrite, progress, command, like, signing_key)
         return
     files = None if request.person is None else PersonFiles.read(request.person)
     studio = Studio(request.model, progress)
@@ -343,7 +357,9 @@ def generate_files(
         place.check_room(request.num_frames or 1, request.height or 1, request.width or 1)
     for place, video in zip(paths, studio.videos(request, files, progress, command), strict=True):
         if process_rank() == 0:
-            save_generation(place, video.frames, video.portrait, video.record, overwrite=overwrite)
+            save_generation(
+                place, video.frames, video.portrait, video.record, overwrite=overwrite, signing_key=signing_key
+            )
 
 
 def _generate_part(
@@ -353,8 +369,17 @@ def _generate_part(
     progress: Progress,
     command: tuple[str, ...],
     like: GenerationRecord | None,
+    signing_key: SigningKey | None,
 ) -> None:
     """Make the same call in one of several processes."""
     progress = progress if process_rank() == 0 else SILENT
-    generate_files(request, paths, overwrite=overwrite, progress=progress, command=command, like=like)
+    generate_files(
+        request,
+        paths,
+        overwrite=overwrite,
+        progress=progress,
+        command=command,
+        like=like,
+        signing_key=signing_key,
+    )
     torch.distributed.destroy_process_group()

@@ -3,6 +3,7 @@
 from tests.mutants.mutation import Mutation
 
 _TESTS = "tests/end_to_end/test_cli_requests.py::"
+_KEYS = "tests/unit/core/test_credentials.py::"
 _ASKED = f"{_TESTS}test_the_pipeline_is_asked_for_what_the_request_says"
 _DIFFERS = f"{_TESTS}test_what_now_differs_is_warned_of"
 _FILES = f"{_TESTS}test_a_record_is_only_followed_with_the_files_it_names"
@@ -43,6 +44,41 @@ GENERATION = (
         "fps, has_words = metadata.request.fps, metadata.provenance_mark",
         "fps, has_words = 8.0, metadata.provenance_mark",
         _SIZE,
+    ),
+    Mutation(
+        "what a signed generation leaves is signed whole",
+        "generation/output.py",
+        "*(sorted(video.iterdir()) if video.is_dir() else (video,))",
+        "*()",
+        "tests/unit/generation/test_signing.py::test_video_and_sheet_are_signed_beside_the_mark",
+    ),
+    Mutation(
+        "credentials that do not fit are not believed",
+        "core/credentials.py",
+        "if any(not code.startswith(_ABOUT_THE_SIGNER) for code in failures)",
+        "if False",
+        f"{_KEYS}test_no_changed_byte_is_taken_for_valid",
+    ),
+    Mutation(
+        "credentials elsewhere are not fetched",
+        "core/credentials.py",
+        '"remote_manifest_fetch": False',
+        '"remote_manifest_fetch": True',
+        f"{_KEYS}test_credentials_that_are_kept_elsewhere_are_not_fetched",
+    ),
+    Mutation(
+        "a signing key is its user's alone",
+        "core/credentials.py",
+        "made.touch(0o600)",
+        "made.touch()",
+        f"{_KEYS}test_the_key_is_made_once_and_is_its_users_alone",
+    ),
+    Mutation(
+        "a key is tried before time is spent",
+        "core/credentials.py",
+        '            _sign(picture, signed, "image/png", key, None)',
+        "            pass",
+        f"{_KEYS}test_a_file_that_cannot_sign_is_refused_by_name",
     ),
     Mutation("other weights are told of", _STUDIO, "record.weights_sha256 != self.weights_sha256", "False", _DIFFERS),
     Mutation(

@@ -1,11 +1,8 @@
 """A generation on disk: three files or none, a record that reads back, nobody else's file replaced."""
 
-import resource
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +24,7 @@ from fantasyid.generation.output import save_generation as save
 from fantasyid.generation.output_paths import GenerationPaths
 from fantasyid.generation.record import GenerationRecord, SoftwareVersions
 from fantasyid.generation.request import GenerationRequest
-from tests.kills import contents, count_steps, kill_at
+from tests.kills import contents, count_steps, file_size_limit, kill_at
 
 REFERENCE = astronaut()[0:256:2, 96:352:2].copy()
 FRAMES = np.stack([np.roll(REFERENCE, step, axis=1) for step in range(17)])
@@ -187,17 +184,6 @@ def test_a_full_disk_leaves_the_frames_in_a_place_that_it_names(
     pictures = np.stack([np.asarray(Image.open(path)) for path in sorted(kept.glob("*.png"))])
     assert np.array_equal(pictures, add_mark(np.roll(FRAMES, 1, axis=2)))
     assert GenerationRecord.model_validate_json((kept / "record.json").read_bytes()).request.seed == 1
-
-
-@contextmanager
-def file_size_limit(num_bytes: int) -> Iterator[None]:
-    """No file of this process may grow beyond it: like a disk that is full, also for libraries in C."""
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def test_failure_midway_leaves_nothing_and_keeps_the_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
