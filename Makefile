@@ -3,8 +3,9 @@ PYTHON ?= python3
 PHOTO := outputs/astronaut.png
 VIDEO := outputs/demo.mp4
 INSTALLED := .venv/.installed
+DOCS := NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
-.PHONY: demo test test-browser test-lowest test-wheel
+.PHONY: demo docs test test-browser test-lowest test-wheel
 
 demo: $(INSTALLED) $(PHOTO)
 	.venv/bin/fantasyid generate $(PHOTO) --out $(VIDEO) --seed 0 --overwrite \
@@ -12,11 +13,16 @@ demo: $(INSTALLED) $(PHOTO)
 	.venv/bin/fantasyid evaluate identity --reference $(PHOTO) --video $(VIDEO)
 	@echo "The video is $(CURDIR)/$(VIDEO), its contact sheet $(CURDIR)/$(VIDEO:.mp4=.jpg)."
 
+docs: $(INSTALLED)
+	$(DOCS)
+	@echo "The documentation is $(CURDIR)/site/index.html; search in it needs a server: $(PYTHON) -m http.server -d site"
+
 test: $(INSTALLED)
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	$(DOCS)
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n 2
 
 # The pages in a real browser.
@@ -30,7 +36,7 @@ test-lowest:
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	FANTASYID_LOWEST=1 OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2
 
-# The wheel, installed into an empty environment elsewhere: doctor, generate, and the servers of its extras. 2 GB, minutes.
+# The wheel, installed into an empty environment elsewhere: doctor, generate, the page. 2 GB, minutes.
 test-wheel: $(INSTALLED) $(PHOTO)
 	rm -rf outputs/wheel
 	.venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir outputs/wheel .
