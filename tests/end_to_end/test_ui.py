@@ -1,7 +1,6 @@
 """The page without a browser: what each thing that a visitor does changes on it, with a tiny model."""
 
 import base64
-import re
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -279,16 +278,6 @@ def test_a_server_mounts_the_page_which_serves_neither_the_folder_nor_an_api(tmp
         assert "FantasyID" in client.get("/").text
         assert client.get(f"/gradio_api/file={kept}").status_code == 403
         assert client.get("/gradio_api/info").json()["named_endpoints"] == {}
-
-
-def test_a_server_of_the_documentation_mounts_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "page.md").read_text()
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "videos").mkdir()
-    names: dict[str, Any] = {}
-    exec(compile(code, "page.md", "exec"), names)
-    assert any(getattr(route, "path", None) == "" for route in names["app"].routes)
 
 
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

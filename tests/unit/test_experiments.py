@@ -1,13 +1,9 @@
 """Every experiment is written down in the same steps, and the index says where today's numbers come from."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
-
-from fantasyid.cli.main import app
 
 FOLDER = Path(__file__).parents[2] / "docs" / "experiments"
 INDEX = (FOLDER / "README.md").read_text()
@@ -32,14 +28,3 @@ def test_todays_numbers_are_those_of_their_experiments() -> None:
         # Some tables set what counts in bold type.
         text = (FOLDER / source).read_text().replace("**", "")
         assert value in text, f"{value} in {source}"
-
-
-def test_commands_of_experiments_exist() -> None:
-    texts = [path.read_text().replace("\\\n", " ") for path in (*EXPERIMENTS, FOLDER / "README.md")]
-    lines = [line for text in texts for line in re.findall(r"^fantasyid (.+)$", text, re.MULTILINE)]
-    assert len(lines) == 8
-    for line in lines:
-        words, command = shlex.split(line, comments=True), get_command(app)
-        while words and words[0] in getattr(command, "commands", {}):
-            command = command.commands[words.pop(0)]
-        command.make_context("fantasyid", words).close()
