@@ -105,7 +105,8 @@ def main() -> None:
 
     end = time.monotonic() + 60 * options.minutes
     judge = Judge.builtin()
-    pipeline = FantasyIDPipeline.from_pretrained("mini", torch_dtype=torch.float32).to(options.device)
+    dtype = torch.bfloat16 if options.device.type == "cuda" else torch.float32
+    pipeline = FantasyIDPipeline.from_pretrained("mini", torch_dtype=dtype).to(options.device)
     pipeline.set_progress_bar_config(disable=True)
     plain_transformer = pipeline.transformer
     results = Results(options.out, options.device)

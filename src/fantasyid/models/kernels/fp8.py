@@ -63,13 +63,16 @@ class Fp8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply (..., in_features) to (..., out_features), in the dtype of `x`."""
         rows, scale = self.quantize(x.flatten(0, -2))
+        # GPUs add a bias to no float32 product.
+        bias, apart = (None, self.bias) if x.dtype == torch.float32 else (self.bias, None)
         out: Tensor = scaled_product(
             rows,
             self.weight.t(),
             scale_a=scale,
             scale_b=self.weight_scale,
-            bias=self.bias,
+            bias=bias,
             out_dtype=x.dtype,
             use_fast_accum=True,
         )
+        out = out if apart is None else out + apart
         return out.reshape(*x.shape[:-1], -1)
