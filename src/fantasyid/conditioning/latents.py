@@ -112,7 +112,7 @@ def decode_video(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Te
     return vae.decode(restored).sample  # type: ignore[no-any-return]
 
 
-def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None, in_all_frames: bool = False) -> torch.Tensor:
     """Append the reference channels to noisy latents, in CogVideoX-I2V's layout.
 
     The reference latent stands in the extra channels of latent frame 0; the other frames' are zero, and all are zero
@@ -121,6 +121,8 @@ def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> tor
     Args:
         noisy: (B, T, C, h, w), the transformer's order.
         reference: (B, 1, C, h, w), or None for plain text-to-video. A sample that is all zero has no reference.
+        in_all_frames: The reference latent stands beside every frame instead, so that none has to fetch it from the
+            first.
 
     Returns:
         (B, T, 2C, h, w) in the dtype of `noisy`.
@@ -129,7 +131,7 @@ def concat_reference(noisy: torch.Tensor, reference: torch.Tensor | None) -> tor
     if reference is not None:
         batch, _, channels, height, width = noisy.shape
         assert reference.shape == (batch, 1, channels, height, width), (reference.shape, noisy.shape)
-        conditions[:, :1] = reference
+        conditions[:, : None if in_all_frames else 1] = reference
     return torch.cat([noisy, conditions], dim=2)
 
 
@@ -153,7 +155,9 @@ def with_reference(config: Mapping[str, Any], noisy: torch.Tensor, reference: to
     Returns:
         (B, T, in_channels, h, w) in the dtype of `noisy`.
     """
-    return concat_reference(noisy, reference) if takes_reference(config) else noisy
+    if not takes_reference(config):
+        return noisy
+    return concat_reference(noisy, reference, config["reference_in_all_frames"])
 
 
 def offset(config: Mapping[str, Any], noisy: torch.Tensor) -> torch.Tensor | None:

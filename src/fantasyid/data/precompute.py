@@ -237,7 +237,16 @@ class LatentPool:
         """Read an encoded pool to a device."""
         names = [field.name for field in fields(cls)]
         arrays = {name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode-pool") for name in names}
-        return cls(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
+        return cls(**{name: torch.from_numpy(array) for name, array in arrays.items()}).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.clips.device
+
+    def to(self, device: torch.device | str) -> "LatentPool":
+        """The same clips on a device."""
+        return LatentPool(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def rows(self, index: Tensor) -> "LatentPool":
         """Some clips."""

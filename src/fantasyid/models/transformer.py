@@ -103,6 +103,8 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_kind: "paper"; "paper_without_layers" for one zero-initialised gain in the place of every F_l
             (ablation "w/o LACSI"); "released" for the authors' checkpoint, which has neither and is not silent before
             training.
+        reference_in_all_frames: The reference latent stands beside every frame and not beside the first alone, as
+            CogVideoX-I2V has it; see `conditioning.latents.concat_reference`.
     """
 
     _no_split_modules: ClassVar[list[str]] = ["FantasyIDBlock", "CogVideoXPatchEmbed"]
@@ -145,6 +147,7 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         injection_interval: int = 1,
         injection_kind: InjectionKind = "paper",
         injection_query_dim: int | None = None,
+        reference_in_all_frames: bool = False,
     ) -> None:
         super().__init__(
             num_attention_heads=num_attention_heads,

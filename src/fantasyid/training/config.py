@@ -44,6 +44,9 @@ class OptimiserConfig(Strict):
     """Samples a step, of all processes together."""
     learning_rate: float = Field(gt=0)
     """Peak, after the warm-up."""
+    method: Literal["adamw", "muon"] = "adamw"
+    """AdamW; or Muon for the matrices of the transformer's blocks, each change as large as AdamW's, and AdamW for the
+    rest. The stages pairs and clips have Muon."""
     warmup_steps: int = Field(default=200, ge=0)
     """Steps of linear warm-up."""
     cooldown: float = Field(default=1.0, gt=0, le=1)
@@ -208,6 +211,8 @@ class TransformerConfig(Strict):
     """Inject after every so many blocks."""
     injection_kind: InjectionKind = "paper"
     """The paper's injection, that without layer-aware features (an ablation), or the released checkpoint's."""
+    reference_in_all_frames: bool = False
+    """The reference latent stands beside every frame; False is beside the first alone, as CogVideoX-I2V has it."""
 
 
 class IdentityEncoderConfig(Strict):
@@ -342,6 +347,14 @@ class StageConfig(Strict):
     """How weights are changed."""
     seed: int = Field(default=0, ge=0)
     """Of initial weights, batches and noise."""
+    has_blocks: ClassVar[bool] = False
+    """Whether a transformer is trained, whose matrices Muon can change."""
+
+    @model_validator(mode="after")
+    def _has_matrices_for_muon(self) -> "StageConfig":
+        if self.optimiser.method == "muon" and not self.has_blocks:
+            raise ValueError("optimiser.method muon is for a transformer's blocks, and here are none; leave it out")
+        return self
 
 
 class UncompiledStage(StageConfig):
@@ -401,6 +414,7 @@ class EncoderStage(UncompiledStage):
 class VideoStage(StageConfig):
     """The video model, on pairs of frames or on clips."""
 
+    has_blocks: ClassVar[bool] = True
     stage: Literal["pairs", "clips"]
     """Its name."""
     model: TransformerConfig
@@ -428,11 +442,24 @@ class VideoStage(StageConfig):
 
     @model_validator(mode="after")
     def _reference_has_a_place(self) -> "VideoStage":
-        has_place = self.model.in_channels != self.model.out_channels
-        if not has_place and "drop_reference" in self.objective.model_fields_set and self.objective.drop_reference:
+        asked = {
+            "objective.drop_reference": "drop_reference" in self.objective.model_fields_set
+            and self.objective.drop_reference,
+            "model.reference_in_all_frames": self.model.reference_in_all_frames,
+        }
+        for name, is_asked in asked.items():
+            if is_asked and self.model.in_channels == self.model.out_channels:
+                raise ValueError(
+                    f"{name} needs a base that takes a reference, and model.in_channels is out_channels; leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _matrices_are_whole(self) -> "VideoStage":
+        if self.optimiser.method == "muon" and self.shard_among > 1:
             raise ValueError(
-                "objective.drop_reference needs a base that takes a reference, and model.in_channels is out_channels; "
-                "leave it out"
+                "optimiser.method muon needs whole matrices, and shard_among shares them out; set that to 1, or the "
+                "method to adamw"
             )
         return self
 

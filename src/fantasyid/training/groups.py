@@ -102,19 +102,26 @@ def keep_frozen_in(dtype: torch.dtype, model: nn.Module) -> None:
         weight.data = narrow
 
 
-def optimiser_groups(groups: Sequence[TrainedGroup]) -> list[dict[str, Any]]:
+def optimiser_groups(
+    groups: Sequence[TrainedGroup], takes: Callable[[str, nn.Parameter], bool]
+) -> list[dict[str, Any]]:
     """The groups as PyTorch's optimisers take them, with their peak rate as `peak`.
 
     Vectors don't decay; and weights that are shared out among devices stand apart from whole ones, because one kernel
     takes either.
+
+    Args:
+        groups: All that is trained.
+        takes: Whether the optimiser takes a weight, by its name.
     """
     parts = []
     for group in groups:
+        taken = [weight for name, weight in group.weights.items() if takes(name, weight)]
         for decays in (True, False):
             for is_shared in (False, True):
                 weights = [
                     weight
-                    for weight in group.weights.values()
+                    for weight in taken
                     if (weight.ndim >= 2) == decays and isinstance(weight, DTensor) == is_shared
                 ]
                 decay = group.weight_decay if decays else 0.0

@@ -20,10 +20,12 @@ from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.config import VideoStage
 from fantasyid.training.groups import TrainedGroup, choose_groups
 from fantasyid.training.objectives.video import VideoModel
+from fantasyid.training.optimisers import is_by_muon
 from fantasyid.training.parallel import check_grouping, own_share
 
 GIB = 2**30
-_TRAINED_BYTES = 4 + 4 + 8 + 4  # of a weight: itself, its gradient, AdamW's two averages, the running average
+_TRAINED_BYTES = 4 + 4 + 4 + 4  # of a weight: itself, its gradient, an optimiser's average, the running average
+_BY_ADAMW_BYTES = 4  # AdamW's other average; Muon has one
 _BESIDE_GIB = 2.0  # CUDA's context and the kernels' workspaces
 _IDENTITY_TOKENS = 314
 
@@ -129,12 +131,13 @@ def make_plan(config: VideoStage, gpus: Gpus, cost: Cost | None = None) -> Plan:
     for name, weight in model.named_parameters():
         share = weight.numel() / parts[name.partition(".")[0]]
         if weight.requires_grad:
-            trained += share * _TRAINED_BYTES
+            by_muon = config.optimiser.method == "muon" and is_by_muon(name, weight)
+            trained += share * (_TRAINED_BYTES + (0 if by_muon else _BY_ADAMW_BYTES))
         else:
             frozen += share * (narrow if weight.ndim > 1 else 4)
     memory = {
         "frozen weights": frozen,
-        "trained weights, gradients, AdamW, average": trained,
+        "trained weights, gradients, optimiser, average": trained,
         "blocks put together": _whole_blocks(model, config),
         "activations": float(samples * cost.activation_bytes(config.recompute)),
     }

@@ -5,9 +5,8 @@ the result of the one before. `decoder` goes on with the VAE's decoder alone: th
 video model stays trained. The result is saved in diffusers' form in the folder `result`.
 """
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ from diffusers import CogVideoXDDIMScheduler
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import make_folder
-from fantasyid.data.array_files import open_array
 from fantasyid.data.face_views import FaceViews
-from fantasyid.data.precompute import ClipPool, LatentPool
+from fantasyid.data.precompute import ClipPool
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
 from fantasyid.training.checkpoint import hash_of_frozen
+from fantasyid.training.clips import open_clips
 from fantasyid.training.config import (
     AnyStage,
     EncoderStage,
@@ -199,7 +198,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     model = VideoModel(transformer, encoder)
     choose_groups(model, config.groups, config.optimiser)
     keep_frozen_in(getattr(torch, config.frozen_dtype), model)
-    pools = _latent_pools(inputs, config)
+    clips = open_clips(inputs.pools, config, inputs.device)
     equalise(model)
     frozen = hash_of_frozen(model)
     recompute(transformer, config.recompute)
@@ -208,9 +207,11 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     share_out(transformer, config.shard_among)
     groups = choose_groups(model, config.groups, config.optimiser)  # again: sharing out makes other parameters
     trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen)
+    scheduler = CogVideoXDDIMScheduler(**{**SCHEDULER, "snr_shift_scale": config.snr_shift_scale})
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(inputs.device)
     objective = VideoObjective(
-        pools=pools,
-        scheduler=CogVideoXDDIMScheduler(**{**SCHEDULER, "snr_shift_scale": config.snr_shift_scale}),
+        clips=clips,
+        scheduler=scheduler,
         head=HeadModel.load().to(inputs.device),
         batch_size=config.optimiser.batch_size,
         seed=config.seed,
@@ -240,39 +241,6 @@ def _finish(trainer: Trainer, losses: Callable[[BatchPart], Any], folder: Path) 
 
 def _clip_pools(inputs: StageInputs) -> list[ClipPool]:
     return [ClipPool.open(folder) for folder in inputs.pools]
-
-
-def _latent_pools(inputs: StageInputs, config: VideoStage) -> list[LatentPool]:
-    """The encoded pools, which must have the widths of the transformer and one number of frames, and known heads."""
-    on_disk = config.pools_on == "disk"
-    pools = [_mapped_pool(folder) if on_disk else LatentPool.open(folder, inputs.device) for folder in inputs.pools]
-    for folder, pool in zip(inputs.pools, pools, strict=True):
-        _, frames, channels, _, _ = pool.clips.shape
-        found = {"frames": frames, "out_channels": channels, "text_embed_dim": pool.text.shape[-1]}
-        wanted = {"frames": pools[0].clips.shape[1], **config.model.model_dump(include=set(found))}
-        for name, count in found.items():
-            if count != wanted[name]:
-                raise InvalidRequestError(
-                    f"The pool {folder} has {count} {name}, and {wanted[name]} are needed by the preset and the first "
-                    "pool; encode it again with `fantasyid data encode-pool`, or choose another."
-                )
-        if pool.identity.ndim == 3 and config.objective.shape_noise > 0:
-            raise InvalidRequestError(
-                f"The pool {folder} holds vertices, and shape_noise {config.objective.shape_noise} is one of "
-                "coefficients; set objective.shape_noise to 0."
-            )
-    return pools
-
-
-def _mapped_pool(folder: Path) -> LatentPool:
-    """A pool of which nothing is read before a batch asks for it."""
-    names = [field.name for field in fields(LatentPool)]
-    arrays = {
-        name: open_array(folder / f"latent_{name}.npy", "fantasyid data encode-pool", mapped=True) for name in names
-    }
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # rows are copies
-        return LatentPool(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def _rigs(inputs: StageInputs) -> RigSet:

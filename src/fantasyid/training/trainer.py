@@ -1,4 +1,4 @@
-"""The training loop of every stage: AdamW, warm-up and cosine, clipped gradients, averaged weights, resuming."""
+"""The training loop of every stage: warm-up and cosine, clipped gradients, averaged weights, resuming."""
 
 import json
 import math
@@ -20,8 +20,9 @@ from fantasyid.training.average import WeightAverage
 from fantasyid.training.chance import reseed, seed_of
 from fantasyid.training.checkpoint import Checkpoints, RunState, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
-from fantasyid.training.groups import TrainedGroup, everything, optimiser_groups
+from fantasyid.training.groups import TrainedGroup, everything
 from fantasyid.training.guard import Guard
+from fantasyid.training.optimisers import make_optimisers
 from fantasyid.training.parallel import (
     any_says,
     average_gradients,
@@ -92,9 +93,8 @@ class Trainer:
         equalise(model)
         groups = everything(model, config) if groups is None else groups
         self.weights = {name: weight for group in groups for name, weight in group.weights.items()}
-        fused = next(iter(self.weights.values())).is_cuda
-        betas = (0.9, config.beta2)
-        self.optimiser = torch.optim.AdamW(optimiser_groups(groups), lr=0.0, betas=betas, fused=fused)
+        self.optimisers = make_optimisers(groups, config)
+        self._states = {w: o.state for o in self.optimisers for group in o.param_groups for w in group["params"]}
         self.average = WeightAverage(self.weights, config.ema_decay)
         self.frozen = hash_of_frozen(model) if frozen is None else frozen
         self.guard = Guard(config.spike_factor)
@@ -161,10 +161,11 @@ class Trainer:
         self, losses: Callable[[BatchPart], Losses], explain: Callable[[int], dict[str, Any]] | None
     ) -> Losses:
         """Change the weights once; what is logged of it, the mean over all parts of the batch."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * self._learning_rate()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * self._learning_rate()
         self._reseed()
-        self.optimiser.zero_grad(set_to_none=True)
         parts = self.config.accumulation
         sums: Losses = {}
         for part in range(parts):
@@ -176,14 +177,16 @@ class Trainer:
         values = dict(zip(sums, means, strict=True))
         values["norm"] = clip_gradients(self.weights.values(), self.config.clip_norm)
         if self._is_taken(values, explain):
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
             self.average.update(self.step)
         self.step += 1
         return values
 
     def _is_taken(self, values: Losses, explain: Callable[[int], dict[str, Any]] | None) -> bool:
         """Whether the step's update counts; looked at before it is made, and the same in all processes."""
-        verdict = self.guard.judge(self.step, float(values["loss"]), float(values["norm"]))
+        loss, norm = torch.stack([values["loss"], values["norm"]]).tolist()  # the one look at the device in a step
+        verdict = self.guard.judge(self.step, loss, norm)
         if verdict.fault is not None:
             if rank() == 0:
                 numbers = {name: float(value) for name, value in values.items()}
@@ -204,7 +207,7 @@ class Trainer:
         kept |= {f"average/{name}": tensor for name, tensor in self.average.tensors.items()}
         kept |= {f"buffer/{name}": t for name, t in self.model.state_dict().items() if name not in parameters}
         for name, weight in self.weights.items():
-            kept |= {f"{kind}/{name}": tensor for kind, tensor in self.optimiser.state[weight].items()}
+            kept |= {f"{kind}/{name}": tensor for kind, tensor in self._states[weight][weight].items()}
         return kept
 
     def _resume(self) -> None:
@@ -226,7 +229,7 @@ class Trainer:
             else:
                 kind, _, of = name.partition("/")
                 weight = self.weights[of]
-                self.optimiser.state[weight][kind] = (
+                self._states[weight][weight][kind] = (
                     tensor.to(weight.device if weight.is_cuda else "cpu")
                     if kind == "step"
                     else shared_out_like(tensor, weight)

@@ -39,14 +39,14 @@ CONDITIONING = (
     Mutation(
         "the reference stands beside the first frame",
         _LATENTS,
-        "conditions[:, :1] = reference",
+        "conditions[:, : None if in_all_frames else 1] = reference",
         "conditions[:, -1:] = reference",
         _STANDS_FIRST,
     ),
     Mutation(
         "the reference stands beside the first frame only",
         _LATENTS,
-        "conditions[:, :1] = reference",
+        "conditions[:, : None if in_all_frames else 1] = reference",
         "conditions[:, :] = reference",
         _STANDS_FIRST,
     ),

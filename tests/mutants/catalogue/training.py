@@ -10,6 +10,7 @@ _SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_
 _SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
 _TRAINER = "tests/unit/training/test_trainer.py::"
 _SHARED = "tests/unit/training/test_sharing_out.py::"
+_MUON = "tests/unit/training/test_muon.py::"
 _STAGES = "tests/unit/training/test_video_stages.py::"
 _FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
 _STAGE = "training/stages.py"
@@ -83,7 +84,7 @@ TRAINING = (
     ),
     Mutation(
         "every clip of every pool is drawn",
-        "training/objectives/video.py",
+        "training/clips.py",
         "            start += len(pool)\n",
         "            start += 0\n",
         _ROWS + "test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number",
@@ -104,9 +105,9 @@ TRAINING = (
     ),
     Mutation(
         "clips come back in the order in which they were asked for",
-        "training/objectives/video.py",
-        "order = torch.cat(places).argsort()",
-        "order = torch.arange(len(index))",
+        "training/clips.py",
+        "torch.cat(places).argsort()",
+        "torch.arange(len(index))",
         _ROWS + "test_clips_of_several_pools_come_in_the_order_in_which_they_are_asked_for",
     ),
     Mutation(
@@ -307,6 +308,42 @@ TRAINING = (
         "self.forward_flop + self.backward_flop + again",
         "self.forward_flop + self.backward_flop",
         "tests/unit/training/test_plan.py::test_what_is_computed_again_is_kept_less_and_done_twice",
+    ),
+    Mutation(
+        "Muon's changes are as large as AdamW's",
+        "training/muon.py",
+        "0.2 * math.sqrt(max(rows, columns))",
+        "math.sqrt(max(1, rows / columns))",
+        _MUON + "test_an_update_is_as_large_as_adamws",
+    ),
+    Mutation(
+        "Muon looks ahead of its average",
+        "training/muon.py",
+        'numbers]), group["momentum"])',
+        "numbers]), 1.0)",
+        _MUON + "test_matrices_that_are_changed_together_are_changed_as_one_after_the_other",
+    ),
+    Mutation(
+        "the norms' matrices are AdamW's",
+        "training/optimisers.py",
+        ' and ".norm" not in name',
+        "",
+        _MUON + "test_it_changes_the_matrices_of_the_blocks_and_adamw_the_rest",
+    ),
+    Mutation(
+        "the code of the positions is computed once",
+        "training/objectives/video.py",
+        "if size not in self._rotary:",
+        "if True:",
+        "tests/unit/training/test_objectives.py::test_a_step_reads_no_number_back_and_computes_positions_once",
+    ),
+    Mutation(
+        "the reference stands where the transformer's config says",
+        "conditioning/latents.py",
+        'config["reference_in_all_frames"]',
+        "False",
+        "tests/unit/pipelines/test_pipeline.py::"
+        "test_the_reference_stands_beside_every_frame_where_the_transformer_was_trained_so",
     ),
     Mutation(
         "each group has its own rate",

@@ -102,6 +102,14 @@ def test_reference_stands_in_the_first_frame_only() -> None:
     assert torch.equal(concat_reference(noisy, torch.zeros_like(reference)), concat_reference(noisy, None))
 
 
+def test_reference_stands_beside_every_frame_where_asked() -> None:
+    noisy, reference = torch.randn(2, 5, 4, 3, 3), torch.randn(2, 1, 4, 3, 3)
+    joined = concat_reference(noisy, reference, in_all_frames=True)
+    assert torch.equal(joined[:, :, :4], noisy)
+    assert torch.equal(joined[:, :, 4:], reference.expand(-1, 5, -1, -1, -1))
+    assert torch.equal(concat_reference(noisy, None, in_all_frames=True), concat_reference(noisy, None))
+
+
 @pytest.mark.parametrize(
     ("frames", "height", "width", "patch", "patch_t"),
     [

@@ -160,6 +160,14 @@ def test_each_switch_changes_the_video_and_both_off_is_plain_text_to_video(pipel
             assert (video - other).abs().max() > 1e-3
 
 
+def test_the_reference_stands_beside_every_frame_where_the_transformer_was_trained_so() -> None:
+    first, every = (
+        tiny_pipeline(transformer=tiny_pipeline_transformer(reference_in_all_frames=in_all)) for in_all in (False, True)
+    )
+    assert not torch.equal(run(first), run(every))
+    assert torch.equal(run(first, use_reference=False), run(every, use_reference=False))
+
+
 def test_each_way_in_carries_its_own_inputs(pipeline: FantasyIDPipeline) -> None:
     one, other = tiny_person(), tiny_person(seed=9)
     other_reference = replace(one, reference_image=other.reference_image)

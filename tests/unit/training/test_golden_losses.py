@@ -39,12 +39,12 @@ def test_the_losses_are_golden(pool: LatentPool, head: HeadModel) -> None:
     open_injection(transformer)
     model = VideoModel(transformer, tiny_identity_encoder(centre=True)).train()
     scheduler = CogVideoXDDIMScheduler(**SCHEDULER)
-    goal = VideoObjective([pool], scheduler, head, BATCH, seed=0, device=torch.device("cpu"))
+    goal = VideoObjective(pool, scheduler, head, BATCH, seed=0, device=torch.device("cpu"))
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator, losses = torch.Generator().manual_seed(0), []
     for _ in range(5):
         index, draws = drawn(generator, len(pool), pool.identity.shape[1])
-        loss = goal.measure(model, goal.rows(index), draws)["loss"]
+        loss = goal.measure(model, pool.rows(index), draws)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -39,7 +39,7 @@ def test_every_weight_is_in_the_first_group_that_names_it_and_the_rest_is_frozen
 
 
 def test_groups_have_their_rates_and_only_matrices_decay() -> None:
-    parts = optimiser_groups(choose_groups(model(), (*PAPER, GroupConfig(weights="base")), CONFIG))
+    parts = optimiser_groups(choose_groups(model(), (*PAPER, GroupConfig(weights="base")), CONFIG), lambda *_: True)
     found = {(part["peak"], part["weight_decay"], part["params"][0].ndim >= 2) for part in parts}
     rates = {(1e-4, 1e-4, True), (1e-4, 0.0, False), (1e-3, 0.0, False), (3e-6, 1e-4, True), (3e-6, 0.0, False)}
     assert found == rates

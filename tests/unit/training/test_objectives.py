@@ -9,10 +9,12 @@ import torch
 from diffusers import CogVideoXDDIMScheduler
 from torch import Tensor, nn
 
+from fantasyid.core.upstream import FakeTensorMode
 from fantasyid.data.precompute import ClipPool, LatentPool
 from fantasyid.data.repose.rig import CANVAS, RigSet
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.vision import FaceVisionModel, FaceVisionOutput
+from fantasyid.training.clips import SeveralPools
 from fantasyid.training.objectives.vae import edge_loss
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.objectives.vision import VisionObjective, augment
@@ -26,7 +28,7 @@ NO_DROPS = {"drop_text": 0.0, "drop_reference": 0.0, "drop_identity": 0.0, "drop
 def objective(pool: LatentPool, head: HeadModel, **changes: Any) -> VideoObjective:
     fields = {"batch_size": BATCH, **changes}
     where = {"seed": 0, "device": torch.device("cpu")}
-    return VideoObjective([pool], CogVideoXDDIMScheduler(**SCHEDULER), head, **where, **fields)
+    return VideoObjective(pool, CogVideoXDDIMScheduler(**SCHEDULER), head, **where, **fields)
 
 
 def losses(goal: VideoObjective, model: VideoModel, step: int = 0) -> Losses:
@@ -156,10 +158,25 @@ def test_a_step_is_drawn_again_as_it_was(pool: LatentPool, head: HeadModel) -> N
 def test_the_parts_of_a_batch_are_those_of_the_whole(pool: LatentPool, head: HeadModel) -> None:
     """The same clips with the same noise, shared out: their mean losses' mean is the whole's."""
     two = [pool.rows(torch.arange(2)), pool.rows(torch.arange(2, CLIPS))]
-    goal, model = replace(objective(pool, head, batch_size=6), pools=two), VideoModel(tiny_transformer(), None)
+    goal = replace(objective(pool, head, batch_size=6), clips=SeveralPools(two))
+    model = VideoModel(tiny_transformer(), None)
     whole, parts = goal(model, BatchPart(3)), [goal(model, BatchPart(3, part, 3)) for part in range(3)]
     torch.testing.assert_close(torch.stack([part["loss"] for part in parts]).mean(), whole["loss"])
     assert len({float(part["loss"].detach()) for part in parts}) == 3
+
+
+def test_a_step_reads_no_number_back_and_computes_positions_once(pool: LatentPool, head: HeadModel) -> None:
+    """On a GPU either would let it wait; a tensor without content refuses to tell its numbers."""
+    goal, recorder = objective(pool, head, batch_size=4), Recorder()
+    codes = []
+    for step in range(2):
+        losses(goal, VideoModel(recorder, None), step)
+        codes.append(recorder.others["image_rotary_emb"])
+    assert codes[0] is codes[1]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = VideoModel(tiny_transformer(), tiny_identity_encoder())
+        for step in range(2):
+            losses(goal, model, step)["loss"].backward()
 
 
 @pytest.mark.parametrize("freeze_base", [False, True])

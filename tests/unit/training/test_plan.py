@@ -43,7 +43,7 @@ def test_weights_samples_and_seconds_are_shared_out() -> None:
     injected = sum(p.numel() for name, p in transformer.named_parameters() if "injection" in name)
     base = sum(p.numel() for p in transformer.parameters()) - injected
     gib = four.memory_gib
-    assert gib["trained weights, gradients, AdamW, average"] * 2**30 == pytest.approx(20 * injected / 4)
+    assert gib["trained weights, gradients, optimiser, average"] * 2**30 == pytest.approx(20 * injected / 4)
     encoder = four.frozen_weights - base
     assert encoder > 0
     assert gib["frozen weights"] * 2**30 == pytest.approx(4 * base / 4 + 4 * encoder)

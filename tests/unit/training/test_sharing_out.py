@@ -81,7 +81,7 @@ def gradients(case: str) -> dict[str, Tensor]:
     bases = {name: getattr(full, name)[:, :60] for name in ("identity_basis", "expression_basis")}
     head = replace(full, mean=full.mean[:60], **bases)
     goal = VideoObjective(
-        [pool(len(head.identity_basis))],
+        pool(len(head.identity_basis)),
         CogVideoXDDIMScheduler(**SCHEDULER),
         head,
         BATCH,

@@ -132,7 +132,7 @@ def test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine(tmp_path: Path, 
     losses, rates = losses_of(run), []
 
     def watched(part: BatchPart) -> Losses:
-        rates.append([group["lr"] for group in run.optimiser.param_groups])
+        rates.append([group["lr"] for group in run.optimisers[0].param_groups])
         return losses(part)
 
     run.fit(watched)
@@ -252,7 +252,7 @@ def test_a_cosine_with_restarts_begins_again_at_the_peak(tmp_path: Path) -> None
     losses, rates = losses_of(run), []
 
     def watched(part: BatchPart) -> Losses:
-        rates.append(run.optimiser.param_groups[0]["lr"])
+        rates.append(run.optimisers[0].param_groups[0]["lr"])
         return losses(part)
 
     run.fit(watched)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
+from fantasyid.training.clips import Clips, SeveralPools
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.trainer import BatchPart
 from tests.tiny import BASE_CONFIG, noise, tiny_identity_encoder, tiny_transformer
@@ -23,10 +24,10 @@ class Told:
 
     shape: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, pool: LatentPool | list[LatentPool], head: HeadModel, **changes: Any) -> None:
+    def __init__(self, pool: Clips, head: HeadModel, **changes: Any) -> None:
         fields = {"batch_size": BATCH, "shape_noise": 0.0, **NO_DROPS, **changes}
-        pools, where = [pool] if isinstance(pool, LatentPool) else pool, {"seed": 0, "device": torch.device("cpu")}
-        goal = VideoObjective(pools, CogVideoXDDIMScheduler(**SCHEDULER), head, **where, **fields)
+        where = {"seed": 0, "device": torch.device("cpu")}
+        goal = VideoObjective(pool, CogVideoXDDIMScheduler(**SCHEDULER), head, **where, **fields)
         transformer, encoder = tiny_transformer(**self.shape), tiny_identity_encoder()
         transformer.register_forward_pre_hook(self._keep, with_kwargs=True)
         with torch.no_grad():
@@ -72,7 +73,7 @@ def test_clip_reference_face_and_shape_are_of_the_row_that_the_text_is_of(pool: 
 
 
 def test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number(pool: LatentPool, head: HeadModel) -> None:
-    told = Told([pool.rows(torch.arange(4)), pool.rows(torch.tensor([4]))], head, batch_size=400)
+    told = Told(SeveralPools([pool.rows(torch.arange(4)), pool.rows(torch.tensor([4]))]), head, batch_size=400)
     rows = nearest(told.given["encoder_hidden_states"], pool.text)
     assert torch.equal(nearest(told.reference, pool.reference), rows)
     clean = told.nearly_clean()
@@ -80,14 +81,11 @@ def test_rows_of_several_pools_stay_whole_and_are_drawn_by_their_number(pool: La
     assert rows.bincount(minlength=ROWS).tolist() == [400 // ROWS] * ROWS
 
 
-def test_clips_of_several_pools_come_in_the_order_in_which_they_are_asked_for(
-    pool: LatentPool, head: HeadModel
-) -> None:
-    pools = [pool.rows(torch.arange(2)), pool.rows(torch.arange(2, ROWS))]
-    where = {"seed": 0, "device": torch.device("cpu")}
-    goal = VideoObjective(pools, CogVideoXDDIMScheduler(**SCHEDULER), head, BATCH, **where)
+def test_clips_of_several_pools_come_in_the_order_in_which_they_are_asked_for(pool: LatentPool) -> None:
+    pools = SeveralPools([pool.rows(torch.arange(2)), pool.rows(torch.arange(2, ROWS))])
+    assert len(pools) == ROWS
     index = torch.tensor([4, 0, 3, 1, 2, 0])
-    found, wanted = goal.rows(index), pool.rows(index)
+    found, wanted = pools.rows(index), pool.rows(index)
     assert all(torch.equal(getattr(found, field.name), getattr(wanted, field.name)) for field in fields(wanted))
 
 

@@ -1,7 +1,6 @@
 """Objective of the video model: v-prediction (paper 4.1) on clips or pairs of frames, with identity or without."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.population_norm import drift
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.chance import clips_at, seed_of
+from fantasyid.training.clips import Clips
 from fantasyid.training.trainer import BatchPart, Losses
 
 SCHEDULER: dict[str, Any] = {
@@ -66,7 +66,7 @@ class Draws:
 
     def rows(self, part: slice) -> "Draws":
         """Some samples'."""
-        return Draws(**{field.name: getattr(self, field.name)[part] for field in fields(self)})
+        return Draws(**{drawn.name: getattr(self, drawn.name)[part] for drawn in fields(self)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,8 @@ class VideoObjective:
     Which clips a step shows, in which order, and all that is drawn for them are functions of the seed and the step.
 
     Attributes:
-        pools: Encoded clips, all of the same number of frames; they may lie on another device than the model.
-        scheduler: Noise levels; v-prediction.
+        clips: Encoded clips of one size; they may lie on another device than the model.
+        scheduler: Noise levels, on the model's device; v-prediction.
         head: Head model, for the vertices of known shapes.
         batch_size: Samples a step, of all its parts together.
         seed: Of the order of clips, noise, times, views and drops.
@@ -92,7 +92,7 @@ class VideoObjective:
         precision: What the transformer computes in.
     """
 
-    pools: Sequence[LatentPool]
+    clips: Clips
     scheduler: CogVideoXDDIMScheduler
     head: HeadModel
     batch_size: int
@@ -106,40 +106,35 @@ class VideoObjective:
     shape_noise: float = 0.2
     drift_weight: float = 0.01
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    _rotary: dict[tuple[int, int, int], tuple[Tensor, Tensor] | None] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __call__(self, model: VideoModel, part: BatchPart) -> Losses:
         """Losses of a part of a step's batch."""
-        mine, first = part.rows(self.batch_size), part.step * self.batch_size
-        rows = self.rows(clips_at(self.seed, first, self.batch_size, self.num_clips)[mine])
-        return self.measure(model, rows, self.draw(model.transformer, part.step).rows(mine))
+        mine = part.rows(self.batch_size)
+        rows = self.clips.rows(self.numbers(part.step)[mine]).to(self.device)
+        return self.measure(model, rows, self.draw(model.transformer, part.step, rows).rows(mine))
 
     def explain(self, step: int) -> dict[str, Any]:
         """Which clips a step shows, by their numbers, in the order of its batch."""
-        return {"clips": clips_at(self.seed, step * self.batch_size, self.batch_size, self.num_clips).tolist()}
+        return {"clips": self.numbers(step).tolist()}
 
-    @property
-    def num_clips(self) -> int:
-        """Of all pools."""
-        return sum(len(pool) for pool in self.pools)
+    def numbers(self, step: int) -> Tensor:
+        """Which clips a step shows (batch_size,), on the clips' device."""
+        return clips_at(self.seed, step * self.batch_size, self.batch_size, len(self.clips), self.clips.device)
 
-    def rows(self, index: Tensor) -> LatentPool:
-        """Clips of all pools by their numbers (B,), on the model's device."""
-        parts, places, start = [], [], 0
-        for pool in self.pools:
-            place = ((index >= start) & (index < start + len(pool))).nonzero()[:, 0]
-            parts.append(pool.rows((index[place] - start).to(pool.clips.device)))
-            places.append(place)
-            start += len(pool)
-        order = torch.cat(places).argsort()
-        joined = LatentPool.joined(parts)
-        rows = joined.rows(order.to(joined.clips.device))
-        return LatentPool(**{field.name: getattr(rows, field.name).to(self.device) for field in fields(rows)})
+    def draw(self, transformer: FantasyIDTransformer3DModel, step: int, rows: LatentPool) -> Draws:
+        """What chance decides of a step's whole batch.
 
-    def draw(self, transformer: FantasyIDTransformer3DModel, step: int) -> Draws:
-        """What chance decides of a step's whole batch."""
+        Args:
+            transformer: The model's.
+            step: From 0.
+            rows: Some of the clips, for their size.
+        """
         generator = torch.Generator(self.device).manual_seed(seed_of("draws", self.seed, step))
-        batch, identity = self.batch_size, self.pools[0].identity
-        frames, *picture = self.pools[0].clips.shape[1:]
+        batch, identity = self.batch_size, rows.identity
+        frames, *picture = rows.clips.shape[1:]
         frames += padding_frames(transformer.config, frames)
         on: dict[str, Any] = {"generator": generator, "device": self.device}
 
@@ -170,7 +165,6 @@ class VideoObjective:
         text = torch.where(draws.keep_text[:, None, None] > 0, rows.text.float(), rows.null_text.float())
         reference = rows.reference.float() * draws.keep_reference[:, None, None, None, None]
         _, frames, _, height, width = clean.shape
-        rotary = rotary_embedding(transformer.config, frames, height, width, device=clean.device)
         # Each weight is used once, so casts are not kept: of a model that is shared out they would be all of it.
         with torch.autocast(clean.device.type, torch.bfloat16, self.precision == "bfloat16", cache_enabled=False):
             tokens, runaway = self._identity_tokens(model.identity_encoder, rows, draws.shape_noise)
@@ -179,7 +173,7 @@ class VideoObjective:
                 text,
                 timesteps,
                 ofs=offset(transformer.config, noisy),
-                image_rotary_emb=rotary,
+                image_rotary_emb=self._rotary_of(transformer, (frames, height, width)),
                 identity_tokens=tokens,
                 identity_scale=1.0 if tokens is None else draws.keep_identity,
                 return_dict=False,
@@ -199,8 +193,16 @@ class VideoObjective:
         faces = faces[sample, number] if faces.ndim == 5 else faces
         return replace(rows, reference=rows.reference[sample, number][:, None], face_tokens=faces)
 
+    def _rotary_of(
+        self, transformer: FantasyIDTransformer3DModel, size: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor] | None:
+        """The positions' code of a grid of latents, computed once: it takes many small kernels."""
+        if size not in self._rotary:
+            self._rotary[size] = rotary_embedding(transformer.config, *size, device=self.device)
+        return self._rotary[size]
+
     def _diffuse(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.scheduler.alphas_cumprod.to(clean)[timesteps][:, None, None, None, None]
+        alpha = self.scheduler.alphas_cumprod[timesteps].to(clean)[:, None, None, None, None]
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         return signal * clean + sigma * noise, signal * noise - sigma * clean
 
@@ -231,7 +233,7 @@ class VideoObjective:
             return
         tokens = []
         for step in range(first_step, first_step + batches):
-            draws = self.draw(model.transformer, step)
-            index = clips_at(self.seed, step * self.batch_size, self.batch_size, self.num_clips)
-            tokens.append(self.described(encoder, self._seen(self.rows(index), draws.view), draws.shape_noise))
+            rows = self.clips.rows(self.numbers(step)).to(self.device)
+            draws = self.draw(model.transformer, step, rows)
+            tokens.append(self.described(encoder, self._seen(rows, draws.view), draws.shape_noise))
         encoder.population.measure(torch.cat(tokens))
