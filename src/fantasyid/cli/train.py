@@ -23,7 +23,8 @@ Pools = Annotated[
 EncodedPools = Annotated[
     list[Path],
     typer.Option(
-        help="Folder of `fantasyid data render` and `encode`; give it again for more.", rich_help_panel=_INPUTS
+        help="Folder of `fantasyid data encode-pool`, or DATASET/encodings/NAME of `encode`; give it again for more.",
+        rich_help_panel=_INPUTS,
     ),
 ]
 Rigs = Annotated[Path, typer.Option(help="File of `fantasyid data rigs`.", rich_help_panel=_INPUTS)]
@@ -151,7 +152,7 @@ TaughtEncoder = Annotated[
 Flame = Annotated[
     Path | None,
     typer.Option(
-        help="Your FLAME, for pools that hold its vertices: a new encoder gets its mesh. Default: the built-in head.",
+        help="Your FLAME, for clips whose heads have its mesh: a new encoder gets it. Default: the built-in head.",
         rich_help_panel=_INPUTS,
     ),
 ]

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.array_files import open_array
+from fantasyid.data.dataset.encoded import EncodedClips
+from fantasyid.data.dataset.encodings import EncodingFolder
 from fantasyid.data.precompute import LatentPool
+from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.training.config import VideoStage
+
+_VIEWS = 6
+_NO_ROW = torch.zeros(0, dtype=torch.int64)
 
 
 class Clips(Protocol):
@@ -54,35 +60,70 @@ class SeveralPools:
         return LatentPool.joined(parts).rows(torch.cat(places).argsort())
 
 
-def open_clips(folders: Sequence[Path], config: VideoStage, device: str) -> Clips:
-    """The encoded pools, which must have the widths of the transformer, one number of frames, and known heads.
+def open_clips(folders: Sequence[Path], config: VideoStage, encoder: IdentityEncoder | None, device: str) -> Clips:
+    """Pools, and encodings of datasets, which must fit the networks and each other.
 
     Args:
-        folders: Of the pools.
+        folders: What `fantasyid data encode-pool` or `fantasyid data encode` left.
         config: The preset; says where they are kept.
+        encoder: Whose mesh the heads must have, if there is one.
         device: The model's.
 
     Raises:
-        InvalidRequestError: A pool is missing, damaged, or does not fit.
+        FantasyIDError: One is missing, damaged, or does not fit.
     """
     on_disk = config.pools_on == "disk"
-    pools = [_mapped_pool(folder) if on_disk else LatentPool.open(folder, "cpu") for folder in folders]
-    for folder, pool in zip(folders, pools, strict=True):
-        _check(pool, pools[0], folder, config)
-    return SeveralPools(pools) if on_disk else LatentPool.joined(pools).to(device)
+    clips: list[Clips] = []
+    for folder in folders:
+        one = _open(folder, config, encoder)
+        clips.append(one)
+        # Of no row: what is looked at is what all have, sizes.
+        _check(one.rows(_NO_ROW), clips[0].rows(_NO_ROW), folder, config, encoder)
+    if on_disk:
+        return SeveralPools(clips)
+    return LatentPool.joined([one.rows(torch.arange(len(one))) for one in clips]).to(device)
 
 
-def _check(pool: LatentPool, first: LatentPool, folder: Path, config: VideoStage) -> None:
-    _, frames, channels, _, _ = pool.clips.shape
-    found = {"frames": frames, "out_channels": channels, "text_embed_dim": pool.text.shape[-1]}
+def _open(folder: Path, config: VideoStage, encoder: IdentityEncoder | None) -> Clips:
+    """A pool or an encoding, of which nothing is read before a batch asks for it."""
+    if not EncodingFolder(folder).plan.is_file():
+        return _mapped_pool(folder)
+    encoded = EncodedClips(folder, views=_VIEWS if config.objective.views == "any" else 1)
+    if not len(encoded):
+        raise InvalidRequestError(f"The encoding {folder} has no clip to train on; prepare more videos.")
+    mesh = encoded.manifest.plan.topology_hash
+    if encoder is not None and encoder.config.use_vertices and encoder.config.topology_hash != mesh:
+        raise InvalidRequestError(
+            f"The heads of {folder} have another mesh than the identity encoder; encode them anew with the backend of "
+            "its mesh, or name the FLAME they were read with by --flame."
+        )
+    return encoded
+
+
+def _check(
+    rows: LatentPool, first: LatentPool, folder: Path, config: VideoStage, encoder: IdentityEncoder | None
+) -> None:
+    _, frames, channels, _, _ = rows.clips.shape
+    _, tokens, width = rows.text.shape
+    found = {"frames": frames, "out_channels": channels, "text_embed_dim": width, "max_text_seq_length": tokens}
     wanted = {"frames": first.clips.shape[1], **config.model.model_dump(include=set(found))}
+    if encoder is not None:
+        found |= {"grid_size": rows.face_tokens.shape[-2], "face_dim": rows.face_tokens.shape[-1]}
+        wanted |= {name: encoder.config[name] for name in ("grid_size", "face_dim")}
     for name, count in found.items():
         if count != wanted[name]:
             raise InvalidRequestError(
                 f"The pool {folder} has {count} {name}, and {wanted[name]} are needed by the preset and the first "
-                "pool; encode it again with `fantasyid data encode-pool`, or choose another."
+                "pool; encode it again, or choose another."
             )
-    if pool.identity.ndim == 3 and config.objective.shape_noise > 0:
+    if encoder is None or rows.identity.ndim != 3:
+        return
+    if encoder.config.use_vertices and rows.identity.shape[1] != encoder.config.levels[0]:
+        raise InvalidRequestError(
+            f"The heads of {folder} have {rows.identity.shape[1]} vertices, and the identity encoder's mesh has "
+            f"{encoder.config.levels[0]}; name the FLAME they were read with by --flame, or choose another pool."
+        )
+    if config.objective.shape_noise > 0:
         raise InvalidRequestError(
             f"The pool {folder} holds vertices, and shape_noise {config.objective.shape_noise} is one of "
             "coefficients; set objective.shape_noise to 0."

@@ -58,7 +58,7 @@ class StageInputs:
         init: Result to start from; of this stage for reader, vae and decoder, of the one before for pairs and clips.
         vision: Result of the stage vision, for vae, decoder and encoder.
         encoder: Result of the stage encoder, for pairs and clips.
-        flame: The user's FLAME, for pairs and clips whose pools hold its vertices; None is the built-in head.
+        flame: The user's FLAME, for pairs and clips whose heads have its mesh; None is the built-in head.
     """
 
     pools: tuple[Path, ...]
@@ -198,7 +198,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     model = VideoModel(transformer, encoder)
     choose_groups(model, config.groups, config.optimiser)
     keep_frozen_in(getattr(torch, config.frozen_dtype), model)
-    clips = open_clips(inputs.pools, config, inputs.device)
+    clips = open_clips(inputs.pools, config, encoder, inputs.device)
     equalise(model)
     frozen = hash_of_frozen(model)
     recompute(transformer, config.recompute)

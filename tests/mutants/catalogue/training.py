@@ -10,6 +10,7 @@ _SAME_ROW = _ROWS + "test_clip_reference_face_and_shape_are_of_the_row_that_the_
 _SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_up_holds_and_falls_as_a_cosine"
 _TRAINER = "tests/unit/training/test_trainer.py::"
 _SHARED = "tests/unit/training/test_sharing_out.py::"
+_ENCODED = "tests/unit/data/clips/test_training_on_them.py::"
 _MUON = "tests/unit/training/test_muon.py::"
 _STAGES = "tests/unit/training/test_video_stages.py::"
 _FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
@@ -308,6 +309,20 @@ TRAINING = (
         "self.forward_flop + self.backward_flop + again",
         "self.forward_flop + self.backward_flop",
         "tests/unit/training/test_plan.py::test_what_is_computed_again_is_kept_less_and_done_twice",
+    ),
+    Mutation(
+        "heads of another mesh are refused",
+        "training/clips.py",
+        "encoder.config.topology_hash != mesh",
+        "encoder.config.topology_hash is None",
+        _ENCODED + "test_heads_of_another_mesh_and_folders_that_are_no_encoding_are_refused",
+    ),
+    Mutation(
+        "an encoding made for other networks is refused",
+        "training/clips.py",
+        "if count != wanted[name]:",
+        'if name == "frames" and count != wanted[name]:',
+        _ENCODED + "test_an_encoding_of_other_networks_is_refused",
     ),
     Mutation(
         "Muon's changes are as large as AdamW's",

@@ -37,6 +37,7 @@ class EncodedClips:
         index = read_table(self._folder.index, EncodedClip, REMEDY)
         self.clips = tuple(clip for clip in index if clip.split == split)
         self.views = views
+        self.device = torch.device("cpu")
         self._shard = lru_cache(_OPEN_SHARDS)(self._open)
 
     def __len__(self) -> int:

@@ -1,0 +1,112 @@
+"""From a folder of videos to trained identity modules, by the commands alone."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import BertConfig, BertModel
+
+from fantasyid.data.dataset.layout import DatasetFolder
+from fantasyid.models.identity_encoder import IdentityEncoder
+from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from tests.commands import refusal, run
+from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, seeded, tiny_base, tiny_face_vision
+from tests.tiny_pipeline import minilm_tokenizer, tiny_vae
+from tests.unit.data.clips.conftest import Films
+
+BASE = {**BASE_CONFIG, "sample_height": 16, "sample_width": 16, "max_text_seq_length": 12}
+ENCODER: dict[str, Any] = {"face_dim": 32, "grid_size": 4, "pool_factor": 2, "hidden_dim": 64, "num_layers": 1}
+ENCODER |= {"spiral_channels": [8, 16]}
+
+
+def write_cogvideox(folder: Path) -> None:
+    """A base as diffusers lays CogVideoX out, and a face vision network beside it."""
+    tiny_base(**BASE).save_pretrained(folder / "transformer")
+    tiny_vae().save_pretrained(folder / "vae")
+    text = BertConfig(hidden_size=20, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    seeded(BertModel, config=text).save_pretrained(folder / "text_encoder")
+    minilm_tokenizer().save_pretrained(folder / "tokenizer")
+    tiny_face_vision().save_pretrained(folder / "face_vision")
+
+
+def write_preset(path: Path, **changes: Any) -> None:
+    preset = {
+        "optimiser": {"steps": 2, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 0, "ema_decay": 0.0},
+        "model": {**BASE, **IDENTITY_CONFIG},
+        "objective": {"identity_encoder": ENCODER, "shape_noise": 0.0, **changes.pop("objective", {})},
+        "groups": [{"weights": "identity_encoder"}, {"weights": "injection"}],
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(preset))
+
+
+@pytest.fixture(scope="module")
+def encoding(films: Films, dataset: DatasetFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared films, encoded by the tiny CogVideoX in the folder `base`; the encoding's folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_cogvideox(folder / "base")
+    shutil.copytree(dataset.path, folder / "clips")
+    given = (folder / "clips", "--videos", films.folder, "--model", folder / "base", "--device", "cpu")
+    result = run("data", "encode", *given, "--name", "tiny")
+    assert result.exit_code == 0, result.output
+    return folder / "clips" / "encodings" / "tiny"
+
+
+def command(pool: Path, preset: Path, out: Path, base: Path) -> tuple[object, ...]:
+    given = ("--config", preset, "--pool", pool, "--init", base, "--out", out, "--device", "cpu")
+    return ("train", "clips", *given)
+
+
+def base_of(encoding: Path) -> Path:
+    return encoding.parents[2] / "base"
+
+
+@pytest.mark.parametrize("pools_on", ["disk", "device"])
+def test_a_folder_of_videos_trains_the_identity_modules_of_a_cogvideox(
+    encoding: Path, tmp_path: Path, pools_on: str
+) -> None:
+    write_preset(tmp_path / "preset.yaml", pools_on=pools_on)
+    result = run(*command(encoding, tmp_path / "preset.yaml", tmp_path / "run", base_of(encoding)))
+    assert result.exit_code == 0, result.output
+    trained = FantasyIDTransformer3DModel.from_pretrained(tmp_path / "run" / "result" / "transformer")
+    state, base = trained.state_dict(), tiny_base(**BASE).state_dict()
+    assert all(torch.equal(state[name], weight) for name, weight in base.items())
+    gains = [weight for name, weight in state.items() if name.endswith("feature.norm.weight")]
+    assert len(gains) == BASE["num_layers"]
+    assert all(gain.abs().max() > 0 for gain in gains)
+    encoder = IdentityEncoder.from_pretrained(tmp_path / "run" / "result" / "identity_encoder")
+    assert encoder.vertex_encoder is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": {"identity_encoder": {**ENCODER, "face_dim": 64}}}, "has 32 face_dim, and 64 are needed"),
+        ({"objective": {"identity_encoder": {**ENCODER, "grid_size": 8}}}, "has 4 grid_size, and 8 are needed"),
+        ({"objective": {"shape_noise": 0.2}}, "holds vertices, and shape_noise 0.2"),
+    ],
+)
+def test_an_encoding_of_other_networks_is_refused(
+    encoding: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    write_preset(tmp_path / "preset.yaml", **changes)
+    assert message in refusal(*command(encoding, tmp_path / "preset.yaml", tmp_path / "run", base_of(encoding)))
+
+
+def test_heads_of_another_mesh_and_folders_that_are_no_encoding_are_refused(encoding: Path, tmp_path: Path) -> None:
+    write_preset(tmp_path / "preset.yaml")
+    shutil.copytree(encoding, tmp_path / "other")
+    manifest = (tmp_path / "other" / "encoding.json").read_text()
+    mesh = yaml.safe_load(manifest)["plan"]["topology_hash"]
+    (tmp_path / "other" / "encoding.json").write_text(manifest.replace(mesh, "another"))
+    said = refusal(*command(tmp_path / "other", tmp_path / "preset.yaml", tmp_path / "run", base_of(encoding)))
+    assert "have another mesh than the identity encoder" in said
+    (tmp_path / "other" / "encoding.json").unlink()
+    said = refusal(*command(tmp_path / "other", tmp_path / "preset.yaml", tmp_path / "next", base_of(encoding)))
+    assert "is no finished encoding" in said
+    assert "data encode-pool" in refusal(
+        *command(encoding.parents[1], tmp_path / "preset.yaml", tmp_path / "last", base_of(encoding))
+    )
