@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from fantasyid.cli.generate import _request
@@ -32,6 +33,7 @@ from fantasyid.generation.studio import generate as generate_videos
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.end_to_end.test_cli_generate import generate, model
+from tests.tiny import noise
 
 __all__ = ["model"]  # a fixture
 FAST = ("--steps", "1", "--seed", "3")
@@ -84,6 +86,32 @@ def test_a_record_is_only_followed_with_the_files_it_names(photo: Path, model: P
     )
     assert given.exit_code == 0, given.output
     assert not record.exists()
+
+
+def test_an_adapter_is_merged_named_in_the_record_and_used_again(photo: Path, model: Path, tmp_path: Path) -> None:
+    """Paths may hold a colon; what is named is the file by its content, so another one is not taken for it."""
+    pytest.importorskip("peft")
+    layer, file = "transformer.transformer_blocks.0.attn1.to_q", tmp_path / "a:1.safetensors"
+    tensors = {f"{layer}.lora_A.weight": noise(2, 32), f"{layer}.lora_B.weight": noise(32, 2, seed=1)}
+    save_file(tensors, file)
+    plain, tuned = tmp_path / "plain.mp4", tmp_path / "tuned.mp4"
+    assert generate(photo, plain, model, *FAST).exit_code == 0
+    result = generate(photo, tuned, model, *FAST, "--lora", f"{file}:0.5")
+    assert result.exit_code == 0, result.output
+    assert not np.array_equal(read_video(tuned)[0], read_video(plain)[0])
+    made = read_record(tmp_path / "tuned.json")
+    assert made.lora_sha256 == (sha256(file.read_bytes()).hexdigest(),)
+    assert [(lora.file, lora.scale) for lora in made.request.model.loras] == [(file, 0.5)]
+    assert made.weights_sha256 != read_record(tmp_path / "plain.json").weights_sha256
+    assert again(tmp_path / "tuned.json", tmp_path / "same.mp4").exit_code == 0
+    assert np.array_equal(read_video(tmp_path / "same.mp4")[0], read_video(tuned)[0])
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, file)
+    changed = again(tmp_path / "tuned.json", tmp_path / "changed.mp4")
+    assert "a:1.safetensors is another file than the one" in " ".join(changed.stderr.split())
+    missing = generate(photo, tmp_path / "missing.mp4", model, *FAST, "--lora", str(tmp_path / "none.safetensors"))
+    assert "There is no file" in " ".join(missing.stderr.split())
+    wild = generate(photo, tmp_path / "wild.mp4", model, *FAST, "--lora", f"{file}:99")
+    assert "the scale of --lora is 99.0; it must be a number from -10 to 10" in " ".join(wild.stderr.split())
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"prompt": "an older record"}', "\xff"])

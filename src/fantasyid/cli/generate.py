@@ -58,9 +58,11 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
     "cache_interval": ("model", "acceleration", "cache_interval"),
 }
 """Where the value of each option goes in a request."""
-_OPTION_NAMES = {
-    place[-1]: "--" + option.removesuffix("_blocks").replace("_", "-") for option, place in _PLACES.items()
-} | {"height": "--size", "width": "--size"}
+_OPTION_NAMES = (
+    {"scale": "the scale of --lora"}
+    | {place[-1]: "--" + option.removesuffix("_blocks").replace("_", "-") for option, place in _PLACES.items()}
+    | {"height": "--size", "width": "--size"}
+)
 
 
 def generate(
@@ -185,6 +187,13 @@ def generate(
     model: Annotated[
         str, typer.Option(help="mini (built in), a folder, or a name on the Hugging Face Hub.", rich_help_panel=MODEL)
     ] = "mini",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LoRA to merge, FILE or FILE:SCALE: of `fantasyid train` or any CogVideoX; may be repeated.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL)] = "auto",
     dtype: Annotated[
         Dtype, typer.Option(help="Precision. Auto: bfloat16 where the machine has it.", rich_help_panel=MODEL)
@@ -272,15 +281,19 @@ def generate(
     progress = ConsoleProgress()
 
     from fantasyid.generation.output_paths import GenerationPaths
-    from fantasyid.generation.record import find_inputs, read_record
+    from fantasyid.generation.record import find_inputs, find_loras, read_record
 
     like = None if record is None else read_record(record)
     fields: dict[str, Any] = {} if like is None else like.request.model_dump()
     if like is not None and photos is None:
         person = find_inputs(like, Path(str(record))) if identity else None
         fields["person"] = None if person is None else person.model_dump()
+    if like is not None and lora is None:
+        loras = find_loras(like, Path(str(record)))
+        fields["model"]["loras"] = [one.model_dump() for one in loras]
     request = _request(fields, options)
     files = () if request.person is None else request.person.files
+    files = (*files, *((one.file, "LoRA") for one in request.model.loras))
     paths = GenerationPaths.several(out, form, request.num_videos)
     for place in paths:
         place.check(overwrite=overwrite, inputs=[path for path, _ in files])
@@ -318,6 +331,8 @@ def _request(fields: dict[str, Any], options: Mapping[str, Any]) -> GenerationRe
             _put(fields, place, options[option])
     if "edit" in options:
         _put(fields, ("person", "edits"), _parse_edits(options["edit"]))
+    if "lora" in options:
+        _put(fields, ("model", "loras"), [_parse_lora(lora) for lora in options["lora"]])
     if "size" in options:
         fields["width"], fields["height"] = _parse_size(options["size"])
     for option, ways in {
@@ -360,6 +375,15 @@ def _parse_size(size: str) -> tuple[int, int]:
     if match is None:
         raise InvalidRequestError(f"--size is {size!r}; it must be width x height in pixels, such as 720x480.")
     return int(match[1]), int(match[2])
+
+
+def _parse_lora(lora: str) -> dict[str, Any]:
+    """File and scale, from FILE or FILE:SCALE; a colon that no number follows is part of the name."""
+    file, _, scale = lora.rpartition(":")
+    try:
+        return {"file": Path(file), "scale": float(scale)} if file else {"file": Path(lora)}
+    except ValueError:
+        return {"file": Path(lora)}
 
 
 def _parse_edits(assignments: list[str]) -> dict[str, float]:

@@ -19,6 +19,8 @@ GUIDANCE_SCALE = Bounds(0, 100)
 """Off at 1 and below; models are used at 2 to 12."""
 IDENTITY_SCALE = Bounds(0, 10)
 """0 is no identity tokens, 1 what the model was trained with."""
+LORA_SCALE = Bounds(-10, 10)
+"""1 is what the adapter was trained with; below 0 it works the other way round."""
 SEED = Bounds(0, 2**64 - 1)
 """What `torch.Generator.manual_seed` takes."""
 VIDEOS_PER_PROMPT = Bounds(1, 100)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fantasyid import __version__
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file, file_sha256
-from fantasyid.generation.request import GenerationRequest, PersonRequest
+from fantasyid.generation.request import GenerationRequest, LoraRequest, PersonRequest
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -50,6 +50,8 @@ class GenerationRecord(_Record):
     versions: SoftwareVersions
     weights_sha256: Sha256
     """Of all networks' weights as they were used."""
+    lora_sha256: tuple[Sha256, ...] = ()
+    """Of each adapter's file."""
     photo_sha256: tuple[Sha256, ...] = ()
     """Of each photo."""
     head_file_sha256: Sha256 | None = None
@@ -106,6 +108,20 @@ def find_inputs(record: GenerationRecord, path: Path) -> PersonRequest | None:
     photos = [_same(photo, sha, path) for photo, sha in zip(person.photos, record.photo_sha256, strict=True)]
     head = None if person.head_file is None else _same(person.head_file, record.head_file_sha256, path)
     return person.model_copy(update={"photos": tuple(photos), "head_file": head})
+
+
+def find_loras(record: GenerationRecord, path: Path) -> tuple[LoraRequest, ...]:
+    """Find the adapters of a record, as they were.
+
+    Args:
+        record: What was read.
+        path: Where it lies; see `find_inputs`.
+
+    Raises:
+        InvalidRequestError: A file is missing or has changed.
+    """
+    pairs = zip(record.request.model.loras, record.lora_sha256, strict=True)
+    return tuple(lora.model_copy(update={"file": _same(lora.file, sha, path)}) for lora, sha in pairs)
 
 
 def _same(file: Path, sha256: str | None, record: Path) -> Path:

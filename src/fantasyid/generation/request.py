@@ -26,6 +26,7 @@ from fantasyid.core.bounds import (
     FRAMES_PER_SECOND,
     GUIDANCE_SCALE,
     IDENTITY_SCALE,
+    LORA_SCALE,
     NUM_FRAMES,
     NUM_GPUS,
     PIXELS_PER_SIDE,
@@ -147,6 +148,19 @@ class PersonRequest(_Part):
         return (*((photo, "photo") for photo in self.photos), *head)
 
 
+class LoraRequest(_Part):
+    """An adapter of the video network."""
+
+    file: Path
+    """Safetensors, as diffusers saves a LoRA of CogVideoX."""
+    scale: Annotated[float, _bounded(check_number, LORA_SCALE)] = 1.0
+    """Its strength."""
+
+    @field_serializer("file", when_used="json")
+    def _path_as_text(self, file: Path) -> str:
+        return as_text(str(file))
+
+
 class ModelRequest(_Part):
     """What makes the video: loaded once for any number of videos."""
 
@@ -162,6 +176,8 @@ class ModelRequest(_Part):
     """Which networks stay in the GPU's memory."""
     acceleration: Acceleration = Acceleration()
     """What is made faster."""
+    loras: tuple[LoraRequest, ...] = ()
+    """Adapters that are merged into its weights, one after the other."""
 
 
 class GenerationRequest(_Part):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fantasyid.core.choices import OutputFormat
 from fantasyid.core.credentials import SigningKey, check_signable
 from fantasyid.core.errors import FantasyIDWarning
+from fantasyid.core.input_files import file_sha256
 from fantasyid.core.weights_hash import weights_sha256
 from fantasyid.generation.machine import check_gpus, choose_device, device_name
 from fantasyid.generation.output import save_generation
@@ -106,6 +107,9 @@ class Studio:
         self._device, dtype = choose_device(request.device, request.dtype)
         with progress.stage("Loading the model"):
             self.pipeline: FantasyIDPipeline = FantasyIDPipeline.from_pretrained(request.name, torch_dtype=dtype)
+            for lora in request.loras:
+                self.pipeline.merge_lora(lora.file, lora.scale)
+            self._lora_sha256 = tuple(file_sha256(lora.file) for lora in request.loras)
             acceleration = accelerate(self.pipeline.transformer, request.acceleration, self._device)
             plan = apply_plan(self.pipeline, request.memory_plan, self._device)
             self.pipeline.set_progress_bar_config(disable=True)
@@ -218,6 +222,7 @@ class Studio:
                 command=command,
                 versions=SoftwareVersions.installed(),
                 weights_sha256=self.weights_sha256,
+                lora_sha256=self._lora_sha256,
                 photo_sha256=() if person is None else person.files.photo_sha256,
                 head_file_sha256=None if person is None else person.files.head_file_sha256,
                 face_index=None if reading is None else reading.face_index,

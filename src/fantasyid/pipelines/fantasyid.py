@@ -30,6 +30,7 @@ from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.pipelines import checks, sampling
+from fantasyid.pipelines.adapters import AdaptersPipeline
 from fantasyid.pipelines.callbacks import StepCallback, after_each_step
 from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
 from fantasyid.pipelines.memory import explain_out_of_memory
@@ -40,7 +41,7 @@ from fantasyid.pipelines.readers import face_reader_of
 from fantasyid.pipelines.turns import RunningCall, Turns, take_turns
 
 
-class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline):
+class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
     """Identity-preserving text-to-video (paper 3).
 
     The person enters in two separable ways: the portrait's latent beside the noise, as in CogVideoX-I2V, and the

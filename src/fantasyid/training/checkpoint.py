@@ -70,21 +70,24 @@ class Checkpoints:
             UnwritableOutputError: The disk is full.
         """
         target = self.folder / "checkpoints" / f"step-{state.step:08d}"
-        if any_says(target.is_dir()):  # asked of all before one of them makes it
-            return
+        if not any_says(target.is_dir()):  # asked of all before one of them makes it
+            self._write(target, state, tensors)
         if rank() == 0:
-            make_folder(target.parent)
-            with write_together([target], overwrite=False) as (made,):
-                made.mkdir()
-                for number, content in enumerate(_files(tensors)):
-                    save_file(content, made / f"tensors-{number:05d}.safetensors")
-                (made / _STATE).write_text(state.model_dump_json())
-            for old in self.all()[:-_KEPT]:
+            for old in self.all()[:-_KEPT]:  # also those that a killed run meant to remove
                 shutil.rmtree(old)
-        else:
+        wait_for_all()
+
+    def _write(self, target: Path, state: RunState, tensors: Mapping[str, Tensor]) -> None:
+        if rank() > 0:
             for _ in _files(tensors):
                 pass
-        wait_for_all()
+            return
+        make_folder(target.parent)
+        with write_together([target], overwrite=False) as (made,):
+            made.mkdir()
+            for number, content in enumerate(_files(tensors)):
+                save_file(content, made / f"tensors-{number:05d}.safetensors")
+            (made / _STATE).write_text(state.model_dump_json())
 
     def load(self) -> tuple[RunState, Iterator[tuple[str, Tensor]]] | None:
         """Read the last one; None where there is none.

@@ -71,7 +71,7 @@ class OptimiserConfig(Strict):
     """torch.compile, per repeated block where the model has them; the stages vae, decoder, pairs and clips have it."""
 
 
-GroupName = Literal["identity_encoder", "injection_gain", "injection", "patch_embed", "base"]
+GroupName = Literal["identity_encoder", "injection_gain", "injection", "patch_embed", "base", "base_lora"]
 """Weights of the video model. The injection has its zero-initialised gains too (F_l's norms, or the one that layers
 share), and the base the patch embedding, unless a group before takes them."""
 
@@ -85,6 +85,15 @@ class GroupConfig(Strict):
     """Peak; the optimiser's when None."""
     weight_decay: Weight | None = None
     """The optimiser's when None."""
+
+
+class LoraConfig(Strict):
+    """A LoRA of the base's attention, trained by the group base_lora."""
+
+    rank: Count
+    """Of each matrix's change."""
+    alpha: float = Field(gt=0)
+    """The change is alpha / rank of the product of its two factors."""
 
 
 class VaeConfig(Strict):
@@ -425,6 +434,8 @@ class VideoStage(StageConfig):
     """Of the noise levels: CogVideoX-5B and 1.5 have 1, CogVideoX-2B and the built-in model 3."""
     groups: tuple[GroupConfig, ...] = ()
     """What is trained, each weight in the first group that names it; all is, at one rate, where there are none."""
+    lora: LoraConfig | None = None
+    """A LoRA beside the base, for the group base_lora; None has none."""
     frozen_dtype: Literal["float32", "bfloat16"] = "float32"
     """How matrices are held that are not trained; CogVideoX's come in bfloat16."""
     recompute: Literal["nothing", "blocks", "all_but_attention"] = "nothing"
@@ -452,6 +463,15 @@ class VideoStage(StageConfig):
                 raise ValueError(
                     f"{name} needs a base that takes a reference, and model.in_channels is out_channels; leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _lora_is_trained(self) -> "VideoStage":
+        names = {group.weights for group in self.groups}
+        if (self.lora is None) == ("base_lora" in names):
+            raise ValueError("lora and a group base_lora belong together; give both, or neither")
+        if self.lora is not None and names & {"base", "patch_embed"}:
+            raise ValueError("a LoRA stands for training the base; leave out lora, or the groups base and patch_embed")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.models.transformer import is_injected
 from fantasyid.training.config import GroupConfig, GroupName, OptimiserConfig
+from fantasyid.training.lora import is_adapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ _BELONGS: Mapping[GroupName, Callable[[str], bool]] = MappingProxyType(
         "injection": lambda name: name.startswith("transformer.") and is_injected(name),
         "patch_embed": lambda name: name.startswith("transformer.patch_embed."),
         "base": lambda name: name.startswith("transformer.") and not is_injected(name),
+        "base_lora": is_adapter,
     }
 )
 
@@ -78,8 +80,8 @@ def choose_groups(model: nn.Module, groups: Sequence[GroupConfig], config: Optim
         rate = config.learning_rate if group.learning_rate is None else group.learning_rate
         decay = config.weight_decay if group.weight_decay is None else group.weight_decay
         chosen.append(TrainedGroup(group.weights, rate, decay, weights))
-    for weight in left.values():
-        weight.requires_grad_(False)
+    for name, weight in model.named_parameters():  # a LoRA that was added has frozen all but itself
+        weight.requires_grad_(name not in left)
     return chosen
 
 

@@ -8,15 +8,18 @@ from torch.optim import AdamW, Optimizer
 
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.groups import TrainedGroup, optimiser_groups
+from fantasyid.training.lora import is_adapter
 from fantasyid.training.muon import Muon
 
 
 def is_by_muon(name: str, weight: Tensor) -> bool:
     """Whether Muon changes a weight of a `VideoModel`, where it is asked for.
 
-    It does matrices inside of the transformer's blocks, but for those that make the norms' gains out of the time.
+    It does matrices inside of the transformer's blocks, but for those that make the norms' gains out of the time and
+    the thin ones of a LoRA.
     """
-    return name.startswith("transformer.transformer_blocks.") and ".norm" not in name and weight.ndim == 2
+    is_in_block = name.startswith("transformer.transformer_blocks.") and weight.ndim == 2
+    return is_in_block and ".norm" not in name and not is_adapter(name)
 
 
 def make_optimisers(groups: Sequence[TrainedGroup], config: OptimiserConfig) -> list[Optimizer]:

@@ -96,26 +96,6 @@ def share_out(transformer: FantasyIDTransformer3DModel, among: int) -> None:
     fully_shard(transformer, mesh=mesh)
 
 
-def put_together(transformer: FantasyIDTransformer3DModel) -> FantasyIDTransformer3DModel:
-    """A transformer whose weights are shared out, whole and on the CPU of process 0; all processes must ask.
-
-    Returns:
-        Itself where it is whole. In the other processes it has no weights.
-    """
-    if not any(isinstance(weight, DTensor) for weight in transformer.parameters()):
-        return transformer
-    with torch.device("meta"):
-        copy: FantasyIDTransformer3DModel = FantasyIDTransformer3DModel.from_config(transformer.config)
-    weights = {}
-    for name, tensor in transformer.state_dict().items():
-        one = whole(tensor)
-        if rank() == 0:
-            weights[name] = one.cpu()
-    if rank() == 0:
-        copy.load_state_dict(weights, assign=True)
-    return copy
-
-
 def wait_for_all() -> None:
     """Go on once all processes are here."""
     if dist.is_initialized():

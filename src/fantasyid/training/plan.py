@@ -19,6 +19,7 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.config import VideoStage
 from fantasyid.training.groups import TrainedGroup, choose_groups
+from fantasyid.training.lora import add_lora
 from fantasyid.training.objectives.video import VideoModel
 from fantasyid.training.optimisers import is_by_muon
 from fantasyid.training.parallel import check_grouping, own_share
@@ -261,6 +262,8 @@ def _attention_gradient_flop(gradient: Any, query: Any, key: Any, value: Any, *_
 def _model(config: VideoStage, layers: int) -> VideoModel:
     """The networks with some of the blocks, without content."""
     transformer = FantasyIDTransformer3DModel(**{**config.model.model_dump(), "num_layers": layers})
+    if config.lora is not None:
+        add_lora(transformer, config.lora)
     token_dim = config.model.identity_token_dim
     if token_dim is None:
         return VideoModel(transformer, None)

@@ -34,12 +34,13 @@ from fantasyid.training.config import (
 )
 from fantasyid.training.config_files import keep_config
 from fantasyid.training.groups import choose_groups, keep_frozen_in
+from fantasyid.training.lora import add_lora, put_together, save_lora
 from fantasyid.training.objectives.encoder import EncoderObjective, TaughtEncoder
 from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
 from fantasyid.training.objectives.vae import VaeObjective, latent_statistics, reconstruct, training_pictures
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.objectives.vision import VisionObjective
-from fantasyid.training.parallel import equalise, own_share, put_together, rank, share_out, start_processes
+from fantasyid.training.parallel import equalise, own_share, rank, share_out, start_processes
 from fantasyid.training.recompute import recompute
 from fantasyid.training.trainer import BatchPart, Trainer
 
@@ -188,6 +189,8 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
 def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
     own_share(config.optimiser.batch_size, config.optimiser.accumulation)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
+    if config.lora is not None:
+        add_lora(transformer, config.lora)
     token_dim, encoder = config.model.identity_token_dim, None
     if token_dim is not None:
         described = config.objective.identity_encoder
@@ -222,6 +225,8 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
         return False
     with trainer.averaged() as averaged:
         result = put_together(transformer)
+        if config.lora is not None:
+            save_lora(transformer, inputs.out / "result")
         if rank() == 0:
             result.save_pretrained(inputs.out / "result" / "transformer")
             if encoder is not None:

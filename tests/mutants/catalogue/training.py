@@ -11,6 +11,7 @@ _SCHEDULE = "tests/unit/training/test_trainer.py::test_the_learning_rate_warms_u
 _TRAINER = "tests/unit/training/test_trainer.py::"
 _SHARED = "tests/unit/training/test_sharing_out.py::"
 _ENCODED = "tests/unit/data/clips/test_training_on_them.py::"
+_LORA = "tests/unit/training/test_lora.py::"
 _MUON = "tests/unit/training/test_muon.py::"
 _STAGES = "tests/unit/training/test_video_stages.py::"
 _FROZEN = _STAGES + "test_a_frozen_base_stays_and_injection_and_identity_encoder_learn"
@@ -158,8 +159,8 @@ TRAINING = (
     Mutation(
         "a frozen base stays",
         "training/groups.py",
-        "        weight.requires_grad_(False)\n",
-        "        weight.requires_grad_(True)\n",
+        "weight.requires_grad_(name not in left)",
+        "weight.requires_grad_(True)",
         "tests/unit/training/test_groups.py::"
         "test_every_weight_is_in_the_first_group_that_names_it_and_the_rest_is_frozen",
     ),
@@ -309,6 +310,27 @@ TRAINING = (
         "self.forward_flop + self.backward_flop + again",
         "self.forward_flop + self.backward_flop",
         "tests/unit/training/test_plan.py::test_what_is_computed_again_is_kept_less_and_done_twice",
+    ),
+    Mutation(
+        "what is chosen beside a LoRA is trained",
+        "training/groups.py",
+        "        weight.requires_grad_(name not in left)\n",
+        "        weight.requires_grad_(weight.requires_grad and name not in left)\n",
+        _LORA + "test_a_stage_trains_it_and_leaves_the_base",
+    ),
+    Mutation(
+        "a LoRA keeps its alpha",
+        "training/lora.py",
+        "            transformer_lora_adapter_metadata=transformer.peft_config[_ADAPTER].to_dict(),\n",
+        "",
+        _LORA + "test_what_is_saved_is_what_was_trained",
+    ),
+    Mutation(
+        "the base is saved without its LoRA's names",
+        "training/lora.py",
+        'name.replace(".base_layer.", ".")',
+        "name",
+        _LORA + "test_what_is_saved_is_what_was_trained",
     ),
     Mutation(
         "heads of another mesh are refused",

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from dataclasses import fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.training.checkpoint import Checkpoints
-from fantasyid.training.config import GroupConfig, OptimiserConfig, VideoStage
+from fantasyid.training.config import GroupConfig, LoraConfig, OptimiserConfig, VideoStage
 from fantasyid.training.groups import choose_groups, keep_frozen_in
+from fantasyid.training.lora import add_lora
 from fantasyid.training.objectives.video import SCHEDULER, VideoModel, VideoObjective
 from fantasyid.training.parallel import (
     average_gradients,
@@ -50,6 +52,8 @@ CASES: dict[str, tuple[tuple[GroupConfig, ...], Any, Any]] = {
     "added, recomputed but for attention": (ADDED, "all_but_attention", "float32"),
     "added to bfloat16": (ADDED, "blocks", "bfloat16"),
 }
+if find_spec("peft"):
+    CASES["added, and a LoRA"] = ((*ADDED, GroupConfig(weights="base_lora")), "blocks", "float32")
 
 
 def pool(coefficients: int) -> LatentPool:
@@ -72,6 +76,10 @@ def gradients(case: str) -> dict[str, Tensor]:
     with torch.no_grad():
         for weight in model.parameters():
             weight.copy_(weight.bfloat16())
+    if "LoRA" in case:
+        torch.manual_seed(0)
+        add_lora(transformer, LoraConfig(rank=2, alpha=2.0))
+        model.get_submodule("transformer.transformer_blocks.0.attn1.to_v.lora_B.default").weight.data.fill_(0.1)
     choose_groups(model, groups, OptimiserConfig(steps=1, batch_size=BATCH, learning_rate=1.0))
     keep_frozen_in(getattr(torch, precision), model)
     recompute(transformer, what)

@@ -66,6 +66,7 @@ def train(tmp_path: Path) -> Train:
         groups: tuple[str, ...] = (),
         frozen_dtype: str = "float32",
         pools_on: str = "device",
+        lora: dict[str, float] | None = None,
         weights: FantasyIDTransformer3DModel | None = None,
         **objective: Any,
     ) -> Path:
@@ -85,6 +86,7 @@ def train(tmp_path: Path) -> Train:
             "groups": [{"weights": name} for name in groups],
             "frozen_dtype": frozen_dtype,
             "pools_on": pools_on,
+            "lora": lora,
         }
         (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset))
         inputs = StageInputs((folder,), out, "cpu", init=tmp_path / "base", encoder=encoder, flame=flame)
