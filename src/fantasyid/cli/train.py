@@ -199,6 +199,40 @@ def clips(
 
 
 @train_app.command()
+def replay(
+    run: Annotated[Path, typer.Option(help="Folder of a run of pairs or clips.")],
+    step: Annotated[int, typer.Option(min=1, help="Which, as log.jsonl and bad_step.json count them.")],
+    pool: EncodedPools,
+    init: VideoInit = None,
+    encoder: TaughtEncoder = None,
+    flame: Flame = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Compute a step of a run again and show each of its samples, as JSON; the run is left as it is.
+
+    All that a step draws is a function of seed and step, so it is the same step; on a CPU the same bits. Give what the
+    run was given. It begins at the last checkpoint before the step.
+
+    [bold]Example[/bold]
+
+      fantasyid train replay --run runs/clips --step 1234 --pool clips --init runs/pairs/result
+    """
+    import json
+
+    from fantasyid.training.config import VideoStage
+    from fantasyid.training.config_files import CONFIG_FILE, load_stage
+    from fantasyid.training.stages import StageInputs
+    from fantasyid.training.stages import replay as replay_step
+
+    settings = load_stage(run / CONFIG_FILE, "pairs", "clips")
+    assert isinstance(settings, VideoStage)
+    if step > settings.optimiser.steps:
+        raise InvalidRequestError(f"The run {run} has {settings.optimiser.steps} steps, and --step is {step}.")
+    inputs = StageInputs(tuple(pool), run, chosen_device(device), init=init, encoder=encoder, flame=flame)
+    typer.echo(json.dumps(replay_step(settings, inputs, step), indent=1))
+
+
+@train_app.command()
 def plan(
     config: Annotated[Path, typer.Option(help="Preset of the stage pairs or clips.")],
     gpus: Annotated[int, typer.Option(min=1, help="How many there are.")] = 1,

@@ -69,7 +69,7 @@ class Checkpoints:
         Raises:
             UnwritableOutputError: The disk is full.
         """
-        target = self.folder / "checkpoints" / f"step-{state.step:08d}"
+        target = self.folder / "checkpoints" / _name(state.step)
         if not any_says(target.is_dir()):  # asked of all before one of them makes it
             self._write(target, state, tensors)
         if rank() == 0:
@@ -89,8 +89,11 @@ class Checkpoints:
                 save_file(content, made / f"tensors-{number:05d}.safetensors")
             (made / _STATE).write_text(state.model_dump_json())
 
-    def load(self) -> tuple[RunState, Iterator[tuple[str, Tensor]]] | None:
+    def load(self, up_to: int | None = None) -> tuple[RunState, Iterator[tuple[str, Tensor]]] | None:
         """Read the last one; None where there is none.
+
+        Args:
+            up_to: The last of at most so many steps.
 
         Returns:
             Where the run stood; and names and whole tensors on the CPU, each read when it is asked for.
@@ -101,11 +104,16 @@ class Checkpoints:
         if (self.folder / "checkpoints").is_dir() and rank() == 0:
             tidy_up(self.folder / "checkpoints")
         wait_for_all()
-        if not (folders := self.all()):
+        wanted = None if up_to is None else _name(up_to)
+        if not (folders := [folder for folder in self.all() if wanted is None or folder.name <= wanted]):
             return None
         with _told_as_damaged(folders[-1]):
             state = RunState.model_validate_json((folders[-1] / _STATE).read_text(encoding="utf-8"))
         return state, _tensors_of(folders[-1], state.tensors)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 @contextmanager

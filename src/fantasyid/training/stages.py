@@ -94,9 +94,7 @@ def train(config: AnyStage, inputs: StageInputs) -> bool:
     inputs = replace(inputs, device=start_processes(inputs.device))
     make_folder(inputs.out)
     keep_config(config, inputs.out, writes=rank() == 0)
-    torch.manual_seed(config.seed)
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
+    _set_up(config)
     if isinstance(config, ReaderStage):
         return _train_reader(config, inputs)
     if isinstance(config, VisionStage):
@@ -106,6 +104,34 @@ def train(config: AnyStage, inputs: StageInputs) -> bool:
     if isinstance(config, EncoderStage):
         return _train_encoder(config, inputs)
     return _train_video(config, inputs)
+
+
+def replay(config: VideoStage, inputs: StageInputs, step: int) -> dict[str, Any]:
+    """Compute a step of a run again, from its last checkpoint before it; the run is left as it is.
+
+    Args:
+        config: The run's.
+        inputs: What the run read, and its folder.
+        step: Counted from 1, as in the run's log.
+
+    Returns:
+        What the step logs, and each of its samples.
+
+    Raises:
+        FantasyIDError: An input is missing or is not the run's.
+    """
+    _set_up(config)
+    run = _begin_video(config, inputs, up_to=step - 1)
+    logged = run.trainer.replay(step - 1, lambda part: run.objective(run.model, part))
+    parts = config.optimiser.accumulation
+    found = [run.objective.samples(run.model, BatchPart(step - 1, part, parts)) for part in range(parts)]
+    return {"step": step, **logged, "samples": [sample for samples in found for sample in samples]}
+
+
+def _set_up(config: AnyStage) -> None:
+    torch.manual_seed(config.seed)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def _train_reader(config: ReaderStage, inputs: StageInputs) -> bool:
@@ -186,7 +212,23 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
     return True
 
 
-def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
+@dataclass(frozen=True)
+class VideoRun:
+    """A run of the video model.
+
+    Attributes:
+        model: What is trained.
+        objective: What it is asked for.
+        trainer: Stands where the run's checkpoint does.
+    """
+
+    model: VideoModel
+    objective: VideoObjective
+    trainer: Trainer
+
+
+def _begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = None) -> VideoRun:
+    """Make a run, or find it where a checkpoint of at most so many steps left it."""
     own_share(config.optimiser.batch_size, config.optimiser.accumulation)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
     if config.lora is not None:
@@ -209,7 +251,7 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
         transformer.compile_repeated_blocks(fullgraph=True)
     share_out(transformer, config.shard_among)
     groups = choose_groups(model, config.groups, config.optimiser)  # again: sharing out makes other parameters
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen, up_to=up_to)
     scheduler = CogVideoXDDIMScheduler(**{**SCHEDULER, "snr_shift_scale": config.snr_shift_scale})
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(inputs.device)
     objective = VideoObjective(
@@ -221,16 +263,21 @@ def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
         device=torch.device(inputs.device),
         **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
     )
-    if not trainer.fit(lambda part: objective(model, part), objective.explain):
+    return VideoRun(model, objective, trainer)
+
+
+def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
+    run = _begin_video(config, inputs)
+    if not run.trainer.fit(lambda part: run.objective(run.model, part), run.objective.explain):
         return False
-    with trainer.averaged() as averaged:
-        result = put_together(transformer)
+    with run.trainer.averaged() as averaged:
+        result = put_together(averaged.transformer)
         if config.lora is not None:
-            save_lora(transformer, inputs.out / "result")
+            save_lora(averaged.transformer, inputs.out / "result")
         if rank() == 0:
             result.save_pretrained(inputs.out / "result" / "transformer")
-            if encoder is not None:
-                objective.measure_population(averaged, config.optimiser.steps)
+            if averaged.identity_encoder is not None:
+                run.objective.measure_population(averaged, config.optimiser.steps)
                 averaged.identity_encoder.save_pretrained(inputs.out / "result" / "identity_encoder")
     return True
 

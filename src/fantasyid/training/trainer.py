@@ -73,6 +73,7 @@ class Trainer:
         random: What the losses draw from beside those, if anything.
         groups: What of the model is trained; by default all that requires gradients.
         frozen: Hash of the rest; by default it is computed.
+        up_to: Go on from a checkpoint of at most so many steps; by default from the last.
 
     Raises:
         InvalidRequestError: The checkpoint is damaged, or of a run with other frozen weights.
@@ -87,6 +88,7 @@ class Trainer:
         random: np.random.Generator | torch.Generator | None = None,
         groups: Sequence[TrainedGroup] | None = None,
         frozen: str | None = None,
+        up_to: int | None = None,
     ) -> None:
         self.model, self.config, self.folder = model, config, folder
         self.seed, self.random = seed, random
@@ -101,7 +103,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoints = Checkpoints(folder)
-        self._resume()
+        self._resume(up_to)
 
     @contextmanager
     def averaged(self) -> Iterator[Any]:
@@ -144,6 +146,20 @@ class Trainer:
         self._reseed()  # what is measured with the result does not depend on where this process began
         return self.step >= self.config.steps
 
+    def replay(self, step: int, losses: Callable[[BatchPart], Losses]) -> dict[str, float]:
+        """What a step logs, computed again: those before it are taken, and nothing of all that is kept.
+
+        Args:
+            step: From 0; not before the checkpoint that was continued.
+            losses: As in `fit`.
+
+        Returns:
+            The step's losses and its gradient's norm.
+        """
+        while self.step < step:
+            self._take_step(losses, None)
+        return {name: float(value) for name, value in self._differentiate(losses).items()}
+
     def save(self) -> None:
         """Write a checkpoint, with all processes together."""
         tensors = self._tensors()
@@ -160,7 +176,17 @@ class Trainer:
     def _take_step(
         self, losses: Callable[[BatchPart], Losses], explain: Callable[[int], dict[str, Any]] | None
     ) -> Losses:
-        """Change the weights once; what is logged of it, the mean over all parts of the batch."""
+        """Change the weights once; what is logged of it."""
+        values = self._differentiate(losses)
+        if self._is_taken(values, explain):
+            for optimiser in self.optimisers:
+                optimiser.step()
+            self.average.update(self.step)
+        self.step += 1
+        return values
+
+    def _differentiate(self, losses: Callable[[BatchPart], Losses]) -> Losses:
+        """Compute a step's gradients; what is logged of it, the mean over all parts of the batch."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
             for group in optimiser.param_groups:
@@ -176,11 +202,6 @@ class Trainer:
         means = mean_over_processes(torch.stack([value.float() for value in sums.values()]))
         values = dict(zip(sums, means, strict=True))
         values["norm"] = clip_gradients(self.weights.values(), self.config.clip_norm)
-        if self._is_taken(values, explain):
-            for optimiser in self.optimisers:
-                optimiser.step()
-            self.average.update(self.step)
-        self.step += 1
         return values
 
     def _is_taken(self, values: Losses, explain: Callable[[int], dict[str, Any]] | None) -> bool:
@@ -192,7 +213,9 @@ class Trainer:
                 numbers = {name: float(value) for name, value in values.items()}
                 # JSON has no word for what is no number.
                 facts = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-                content = json.dumps({"step": self.step, **facts, **({} if explain is None else explain(self.step))})
+                content = json.dumps(
+                    {"step": self.step + 1, **facts, **({} if explain is None else explain(self.step))}
+                )
                 write_file(self.folder / "bad_step.json", content.encode())
             raise InvalidRequestError(
                 f"{verdict.fault}; {self.folder / 'bad_step.json'} says what it shows. Go on from the last checkpoint "
@@ -210,8 +233,8 @@ class Trainer:
             kept |= {f"{kind}/{name}": tensor for kind, tensor in self._states[weight][weight].items()}
         return kept
 
-    def _resume(self) -> None:
-        loaded = self.checkpoints.load()
+    def _resume(self, up_to: int | None) -> None:
+        loaded = self.checkpoints.load(up_to)
         if loaded is None:
             return
         state, tensors = loaded

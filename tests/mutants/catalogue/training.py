@@ -202,7 +202,7 @@ TRAINING = (
     Mutation(
         "the population is measured anew",
         _STAGE,
-        "            objective.measure_population(averaged, config.optimiser.steps)\n",
+        "                run.objective.measure_population(averaged, config.optimiser.steps)\n",
         "",
         _STAGES + "test_a_taught_encoder_goes_on_and_its_population_is_measured_anew",
     ),
@@ -310,6 +310,13 @@ TRAINING = (
         "self.forward_flop + self.backward_flop + again",
         "self.forward_flop + self.backward_flop",
         "tests/unit/training/test_plan.py::test_what_is_computed_again_is_kept_less_and_done_twice",
+    ),
+    Mutation(
+        "a replayed step has the weights of its step",
+        "training/trainer.py",
+        "            self._take_step(losses, None)\n",
+        "            self.step += 1\n",
+        _TRAINER + "test_a_step_is_replayed_from_the_checkpoint_before_it_and_nothing_is_kept",
     ),
     Mutation(
         "what is chosen beside a LoRA is trained",

@@ -19,6 +19,7 @@ from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.checkpoint import Checkpoints, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.trainer import BatchPart, Losses, Trainer
+from tests.kills import contents
 from tests.tiny import seeded
 
 TRUTH = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1]])
@@ -211,7 +212,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_the_run(tmp_path: Path, bro
     assert run.model.weight.isfinite().all()
     assert [path.name for path in run.checkpoints.all()] == ["step-00000010", "step-00000020"]
     said = json.loads((tmp_path / "bad_step.json").read_text(), parse_constant=pytest.fail)
-    assert (said["step"], said["clips"], said["norm"]) == (23, [23], "nan")
+    assert (said["step"], said["clips"], said["norm"]) == (24, [23], "nan")
 
 
 def test_spikes_change_nothing_and_too_many_end_the_run(tmp_path: Path) -> None:
@@ -245,6 +246,17 @@ def test_the_batch_in_parts_is_the_batch(tmp_path: Path) -> None:
         run.fit(losses_of_rows(run))
     torch.testing.assert_close(parts.model.weight, whole.model.weight, atol=1e-5, rtol=1e-5)
     assert logged(tmp_path / "parts")[-1]["loss"] == pytest.approx(logged(tmp_path / "whole")[-1]["loss"], rel=1e-4)
+
+
+def test_a_step_is_replayed_from_the_checkpoint_before_it_and_nothing_is_kept(tmp_path: Path) -> None:
+    fit(trainer(tmp_path, save_every=20))
+    (row,), before = logged(tmp_path), contents(tmp_path)
+    again = Trainer(model(), config(save_every=20), tmp_path, seed=0, up_to=49)
+    assert again.step == 40
+    found = again.replay(49, losses_of(again))
+    assert found == {name: row[name] for name in ("loss", "norm")}
+    assert again.step == 49
+    assert contents(tmp_path) == before
 
 
 def test_a_cosine_with_restarts_begins_again_at_the_peak(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What each stage of the video model trains, leaves alone and saves."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -23,7 +24,10 @@ from fantasyid.training.checkpoint import Checkpoints
 from fantasyid.training.config_files import load_stage
 from fantasyid.training.stages import StageInputs
 from fantasyid.training.stages import train as train_stage
+from tests.commands import refusal
+from tests.commands import run as command
 from tests.flame_files import NUM_VERTICES, write_flame_npz
+from tests.kills import contents
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 
 CLIPS, GRID, FACE_DIM = 4, 4, 32
@@ -269,3 +273,24 @@ def test_a_taught_encoder_goes_on_and_its_population_is_measured_anew(train: Tra
     assert left < 0.5 * saved.population.spread
     apart = (described - described.mean(0)).square().mean().sqrt()
     assert float(saved.population.spread) == pytest.approx(float(apart), rel=0.25)
+
+
+def test_a_step_is_replayed_sample_by_sample_from_any_checkpoint(train: Train, tmp_path: Path) -> None:
+    run = train("clips", 5, groups=ADDED, optimiser={"save_every": 2, "accumulation": 2}).parent
+    given = ("--pool", tmp_path / "pool", "--init", tmp_path / "base", "--device", "cpu")
+    before = contents(run)
+    told = [command("train", "replay", "--run", run, "--step", "5", *given)]
+    assert told[0].exit_code == 0, told[0].output
+    assert contents(run) == before
+    shutil.rmtree(run / "checkpoints" / "step-00000004")
+    told.append(command("train", "replay", "--run", run, "--step", "5", *given))
+    first, second = (json.loads(one.stdout) for one in told)
+    assert first == second
+    assert first["step"] == 5
+    assert len(first["samples"]) == 4
+    mean = sum(sample["loss"] for sample in first["samples"]) / 4
+    assert first["loss"] == pytest.approx(mean, rel=1e-5)
+    assert {sample["clip"] for sample in first["samples"]} == set(range(CLIPS))
+    other = command("train", "replay", "--run", run, "--step", "4", *given)
+    assert json.loads(other.stdout)["samples"] != first["samples"]
+    assert "has 5 steps, and --step is 6" in refusal("train", "replay", "--run", run, "--step", "6", *given)

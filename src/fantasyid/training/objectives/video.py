@@ -157,6 +157,28 @@ class VideoObjective:
 
     def measure(self, model: VideoModel, rows: LatentPool, draws: Draws) -> Losses:
         """Losses of clips with what was drawn for them."""
+        error, runaway = self._errors(model, rows, draws)
+        losses = {"loss": error.mean() + self.drift_weight * runaway, "drift": runaway}
+        if takes_reference(model.transformer.config):
+            kept = {"with": draws.keep_reference, "without": draws.keep_any * (1 - draws.keep_reference)}
+            losses |= {f"{name}_reference": (error * k).sum() / k.sum().clamp(min=1) for name, k in kept.items()}
+        return losses
+
+    @torch.no_grad()
+    def samples(self, model: VideoModel, part: BatchPart) -> list[dict[str, Any]]:
+        """Of each sample of a part of a step's batch: the clip's number, its noise's time, what it kept, its loss."""
+        mine = part.rows(self.batch_size)
+        numbers = self.numbers(part.step)[mine]
+        rows = self.clips.rows(numbers).to(self.device)
+        draws = self.draw(model.transformer, part.step, rows).rows(mine)
+        error, _ = self._errors(model, rows, draws)
+        columns = {"clip": numbers, "timestep": draws.timesteps, "loss": error}
+        columns |= {name: getattr(draws, name) > 0 for name in ("keep_text", "keep_reference", "keep_identity")}
+        lists = {name: column.tolist() for name, column in columns.items()}
+        return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+    def _errors(self, model: VideoModel, rows: LatentPool, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Each sample's squared error (B,), and how far the tokens run away."""
         transformer, timesteps = model.transformer, draws.timesteps
         clean, rows = rows.clips.float(), self._seen(rows, draws.view)
         padding = padding_frames(transformer.config, clean.shape[1])
@@ -178,12 +200,7 @@ class VideoObjective:
                 identity_scale=1.0 if tokens is None else draws.keep_identity,
                 return_dict=False,
             )[0]
-        error = (predicted.float() - velocity).square().mean((1, 2, 3, 4))
-        losses = {"loss": error.mean() + self.drift_weight * runaway, "drift": runaway}
-        if takes_reference(transformer.config):
-            kept = {"with": draws.keep_reference, "without": draws.keep_any * (1 - draws.keep_reference)}
-            losses |= {f"{name}_reference": (error * k).sum() / k.sum().clamp(min=1) for name, k in kept.items()}
-        return losses
+        return (predicted.float() - velocity).square().mean((1, 2, 3, 4)), runaway
 
     def _seen(self, rows: LatentPool, view: Tensor) -> LatentPool:
         """The same clips with one view each, where the pool has several: (B, V, ...) of references and face tokens."""
