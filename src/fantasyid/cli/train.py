@@ -233,6 +233,29 @@ def replay(
 
 
 @train_app.command()
+def assemble(
+    run: Annotated[Path, typer.Option(help="Folder of a finished run of pairs or clips.", rich_help_panel=_INPUTS)],
+    base: Annotated[Path, typer.Option(help="The CogVideoX it was trained on.", rich_help_panel=_INPUTS)],
+    face_vision: Annotated[
+        Path,
+        typer.Option(help="What its clips were encoded with: a folder, or EVA02-CLIP's file.", rich_help_panel=_INPUTS),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the model to make.", rich_help_panel=_RUN)],
+    fps: Annotated[int, typer.Option(min=1, help="Frames a second of its clips.", rich_help_panel=_RUN)] = 8,
+) -> None:
+    """Put a base and what was trained on it into one folder, a model for `fantasyid generate --model`.
+
+    [bold]Example[/bold]
+
+      fantasyid train assemble --run runs/paper --base CogVideoX-5b --face-vision EVA02_CLIP_L.pt --out MODEL
+    """
+    from fantasyid.training.assemble import assemble
+
+    assemble(run, base, face_vision, out, fps)
+    typer.echo(f"The model is {out}; use it with: fantasyid generate --model {out}")
+
+
+@train_app.command()
 def plan(
     config: Annotated[Path, typer.Option(help="Preset of the stage pairs or clips.")],
     gpus: Annotated[int, typer.Option(min=1, help="How many there are.")] = 1,

@@ -1,5 +1,6 @@
 """From a folder of videos to trained identity modules, by the commands alone."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,20 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from diffusers import CogVideoXDDIMScheduler
+from PIL import Image
+from skimage.data import astronaut
 from transformers import BertConfig, BertModel
 
+from fantasyid.core.video import read_video
 from fantasyid.data.dataset.layout import DatasetFolder
+from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.commands import refusal, run
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, seeded, tiny_base, tiny_face_vision
-from tests.tiny_pipeline import minilm_tokenizer, tiny_vae
+from tests.tiny_pipeline import SCHEDULER_CONFIG, minilm_tokenizer, tiny_vae
 from tests.unit.data.clips.conftest import Films
 
 BASE = {**BASE_CONFIG, "sample_height": 16, "sample_width": 16, "max_text_seq_length": 12}
@@ -30,13 +37,22 @@ def write_cogvideox(folder: Path) -> None:
     seeded(BertModel, config=text).save_pretrained(folder / "text_encoder")
     minilm_tokenizer().save_pretrained(folder / "tokenizer")
     tiny_face_vision().save_pretrained(folder / "face_vision")
+    CogVideoXDDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
+    kinds = {
+        "tokenizer": ["transformers", "BertTokenizer"],
+        "text_encoder": ["transformers", "BertModel"],
+        "vae": ["diffusers", "AutoencoderKLCogVideoX"],
+        "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+        "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
+    }
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "CogVideoXPipeline", **kinds}))
 
 
 def write_preset(path: Path, **changes: Any) -> None:
     preset = {
         "optimiser": {"steps": 2, "batch_size": 2, "learning_rate": 0.01, "warmup_steps": 0, "ema_decay": 0.0},
         "model": {**BASE, **IDENTITY_CONFIG},
-        "objective": {"identity_encoder": ENCODER, "shape_noise": 0.0, **changes.pop("objective", {})},
+        "objective": {"identity_encoder": ENCODER, "shape_noise": 0.0, "drop_all": 0.0, **changes.pop("objective", {})},
         "groups": [{"weights": "identity_encoder"}, {"weights": "injection"}],
         **changes,
     }
@@ -60,6 +76,14 @@ def command(pool: Path, preset: Path, out: Path, base: Path) -> tuple[object, ..
     return ("train", "clips", *given)
 
 
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A public-domain portrait as a file."""
+    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
+    Image.fromarray(astronaut()).save(path)
+    return path
+
+
 def base_of(encoding: Path) -> Path:
     return encoding.parents[2] / "base"
 
@@ -79,6 +103,27 @@ def test_a_folder_of_videos_trains_the_identity_modules_of_a_cogvideox(
     assert all(gain.abs().max() > 0 for gain in gains)
     encoder = IdentityEncoder.from_pretrained(tmp_path / "run" / "result" / "identity_encoder")
     assert encoder.vertex_encoder is not None
+
+
+def test_what_was_trained_and_its_base_become_a_model_that_generates(
+    encoding: Path, tmp_path: Path, photo: Path
+) -> None:
+    write_preset(tmp_path / "preset.yaml")
+    assert run(*command(encoding, tmp_path / "preset.yaml", tmp_path / "run", base_of(encoding))).exit_code == 0
+    base, model = base_of(encoding), tmp_path / "model"
+    parts = ("--run", tmp_path / "run", "--base", base, "--face-vision", base / "face_vision")
+    result = run("train", "assemble", *parts, "--out", model)
+    assert result.exit_code == 0, result.output
+    asked = ("generate", photo, "--prompt", "a nod", "--model", model, "--steps", "1", "--seed", "0", "--device", "cpu")
+    made = run(*asked, "--dtype", "float32", "--out", tmp_path / "nod.mp4")
+    assert made.exit_code == 0, made.output
+    assert read_video(tmp_path / "nod.mp4")[0].shape == (9, 128, 128, 3)
+    assert "is a folder" in refusal("train", "assemble", *parts, "--out", model)
+    shutil.rmtree(tmp_path / "run" / "result")
+    assert "is not finished" in refusal("train", "assemble", *parts, "--out", tmp_path / "other")
+    trained = FantasyIDPipeline.from_pretrained(model)
+    assert not trained.config.guidance_drops_identity
+    assert trained.identity_encoder.config.topology_hash == HeadModel.load().topology.hash
 
 
 @pytest.mark.parametrize(
