@@ -36,7 +36,7 @@ Out = Annotated[
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute.", rich_help_panel=_RUN)]
 
 train_app = typer.Typer(
-    help="Train the built-in model, stage by stage: reader, vision, vae, encoder, pairs, clips; or with clips alone the "
+    help="Train the built-in model, stage by stage: reader, vision, vae, encoder, pairs, clips; or by clips alone the "
     "identity modules of a CogVideoX (docs/training.md).\n\n"
     "Several GPUs: torchrun --nproc-per-node 2 -m fantasyid train clips ...",
     no_args_is_help=True,

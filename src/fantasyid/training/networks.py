@@ -19,8 +19,8 @@ from fantasyid.models.frame_vae import forget_older_frames, is_frame_vae
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.training.config import IdentityEncoderConfig, ReaderConfig, Strict, TransformerConfig, VaeConfig
 from fantasyid.training.config_files import differences
+from fantasyid.training.network_config import IdentityEncoderConfig, ReaderConfig, Strict, TransformerConfig, VaeConfig
 
 Network = TypeVar("Network")
 _WRONG_SIZES = (ValueError, TypeError, RuntimeError, AssertionError, KeyError, IndexError, ArithmeticError)
