@@ -19,7 +19,21 @@ EXTRAS = {
     extra: [Requirement(text) for text in texts if not text.startswith("fantasyid")]
     for extra, texts in PROJECT["project"]["optional-dependencies"].items()
 }
-TESTED_EXTRAS = ("c2pa", "data", "dev", "docs", "eval", "examples", "face", "lora", "report", "serve", "study", "ui")
+TESTED_EXTRAS = (
+    "c2pa",
+    "data",
+    "dev",
+    "docs",
+    "eval",
+    "examples",
+    "face",
+    "lora",
+    "report",
+    "serve",
+    "study",
+    "tensorboard",
+    "ui",
+)
 INSTALLED = [*DEPENDENCIES, *(requirement for extra in TESTED_EXTRAS for requirement in EXTRAS[extra])]
 
 

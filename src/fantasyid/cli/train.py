@@ -234,6 +234,56 @@ def replay(
 
 
 @train_app.command()
+def validate(
+    run: Annotated[Path, typer.Option(help="Folder of a run of pairs or clips.")],
+    pool: EncodedPools,
+    init: VideoInit = None,
+    encoder: TaughtEncoder = None,
+    flame: Flame = None,
+    photo: Annotated[list[Path] | None, typer.Option(help="Of someone not trained on; give it again for more.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="For a video of each photo; may be repeated.")] = None,
+    base: Annotated[Path | None, typer.Option(help="The CogVideoX, for videos.", rich_help_panel=_INPUTS)] = None,
+    face_vision: Annotated[
+        Path | None,
+        typer.Option(help="For videos: what the clips were encoded with, as for assemble.", rich_help_panel=_INPUTS),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps of a video.")] = 50,
+    device: DeviceOption = "auto",
+) -> None:
+    """Tell of a run's last checkpoint, as JSON: its loss on clips held out, and how alike videos are to their photos.
+
+    By the averaged weights; the run is left as it is, so another GPU may look while it goes on. Likeness is the face
+    vision network's, for comparing steps; the judge takes no part. Videos are put in RUN/validation.
+
+    [bold]Example[/bold]
+
+      fantasyid train validate --run runs/paper --pool DATASET/encodings/5b --init CogVideoX-5b --base CogVideoX-5b
+      --face-vision EVA02_CLIP_L.pt --photo one.jpg --prompt "A person smiles."
+    """
+    import json
+
+    from fantasyid.training.config import VideoStage
+    from fantasyid.training.config_files import CONFIG_FILE, load_stage
+    from fantasyid.training.stages import StageInputs
+    from fantasyid.training.validate import Samples
+    from fantasyid.training.validate import validate as validate_run
+
+    wanted = {"--photo": photo, "--prompt": prompt, "--base": base, "--face-vision": face_vision}
+    missing = [name for name, value in wanted.items() if not value]
+    if 0 < len(missing) < len(wanted):
+        raise InvalidRequestError(f"Videos want {', '.join(wanted)}; {', '.join(missing)} is missing.")
+    for path in photo or ():
+        check_input_file(path, "photo")
+    settings = load_stage(run / CONFIG_FILE, "pairs", "clips")
+    assert isinstance(settings, VideoStage)
+    samples = None
+    if photo and prompt and base and face_vision:
+        samples = Samples(photo, prompt, base, face_vision, steps)
+    inputs = StageInputs(tuple(pool), run, chosen_device(device), init=init, encoder=encoder, flame=flame)
+    typer.echo(json.dumps(validate_run(settings, inputs, samples, run / "validation"), indent=1))
+
+
+@train_app.command()
 def assemble(
     run: Annotated[Path, typer.Option(help="Folder of a finished run of pairs or clips.", rich_help_panel=_INPUTS)],
     base: Annotated[Path, typer.Option(help="The CogVideoX it was trained on.", rich_help_panel=_INPUTS)],

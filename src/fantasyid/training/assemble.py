@@ -47,17 +47,22 @@ def assemble(run: Path, base: Path, face_vision: Path, out: Path, fps: int) -> N
         raise InvalidRequestError(f"The run {run} is not finished, it has no folder result; go on with it first.")
     with write_together([out], overwrite=False) as (made,):
         FantasyIDPipeline(
-            **_parts_of_base(base),
+            **parts_of_base(base),
             transformer=load(result / "transformer", FantasyIDTransformer3DModel).to(torch.bfloat16),
             identity_encoder=load(result / "identity_encoder", IdentityEncoder),
-            face_vision=_face_vision(face_vision),
+            face_vision=load_face_vision(face_vision),
             face_reader_model=load_component(MINI_FOLDER, "face_reader_model"),
             guidance_drops_identity=config.objective.drop_all > 0,
             fps=fps,
         ).save_pretrained(made)
 
 
-def _parts_of_base(base: Path) -> dict[str, Any]:
+def parts_of_base(base: Path) -> dict[str, Any]:
+    """VAE, tokenizer, text encoder and scheduler of a CogVideoX's folder, in bfloat16.
+
+    Raises:
+        FantasyIDError: One is missing, damaged, or of a class that is not loaded.
+    """
     index = read_json(base / _INDEX, _REMEDY)
     parts: dict[str, Any] = {"vae": load_component_folder(base / "vae", AutoencoderKLCogVideoX, torch.bfloat16)}
     for name in ("tokenizer", "text_encoder", "scheduler"):
@@ -68,7 +73,12 @@ def _parts_of_base(base: Path) -> dict[str, Any]:
     return parts
 
 
-def _face_vision(path: Path) -> Any:
+def load_face_vision(path: Path) -> Any:
+    """A face vision network's folder, or EVA02-CLIP's file.
+
+    Raises:
+        FantasyIDError: It is missing, damaged, or another network's.
+    """
     if path.is_file():
         return load_eva_clip(path)
     name = read_json(path / "config.json", "give the folder of a face vision network, or EVA02-CLIP's file").get(

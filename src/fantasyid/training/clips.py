@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -60,7 +60,13 @@ class SeveralPools:
         return LatentPool.joined(parts).rows(torch.cat(places).argsort())
 
 
-def open_clips(folders: Sequence[Path], config: VideoStage, encoder: IdentityEncoder | None, device: str) -> Clips:
+def open_clips(
+    folders: Sequence[Path],
+    config: VideoStage,
+    encoder: IdentityEncoder | None,
+    device: str,
+    split: Literal["train", "val"] = "train",
+) -> Clips:
     """Pools, and encodings of datasets, which must fit the networks and each other.
 
     Args:
@@ -68,6 +74,7 @@ def open_clips(folders: Sequence[Path], config: VideoStage, encoder: IdentityEnc
         config: The preset; says where they are kept.
         encoder: Whose mesh the heads must have, if there is one.
         device: The model's.
+        split: Which clips; of a pool all are trained on.
 
     Raises:
         FantasyIDError: One is missing, damaged, or does not fit.
@@ -75,7 +82,7 @@ def open_clips(folders: Sequence[Path], config: VideoStage, encoder: IdentityEnc
     on_disk = config.pools_on == "disk"
     clips: list[Clips] = []
     for folder in folders:
-        one = _open(folder, config, encoder)
+        one = _open(folder, config, encoder, split)
         clips.append(one)
         # Of no row: what is looked at is what all have, sizes.
         _check(one.rows(_NO_ROW), clips[0].rows(_NO_ROW), folder, config, encoder)
@@ -84,13 +91,15 @@ def open_clips(folders: Sequence[Path], config: VideoStage, encoder: IdentityEnc
     return LatentPool.joined([one.rows(torch.arange(len(one))) for one in clips]).to(device)
 
 
-def _open(folder: Path, config: VideoStage, encoder: IdentityEncoder | None) -> Clips:
+def _open(folder: Path, config: VideoStage, encoder: IdentityEncoder | None, split: str) -> Clips:
     """A pool or an encoding, of which nothing is read before a batch asks for it."""
     if not EncodingFolder(folder).plan.is_file():
+        if split == "val":
+            raise InvalidRequestError(f"The pool {folder} holds no clip out; give an encoding instead.")
         return _mapped_pool(folder)
-    encoded = EncodedClips(folder, views=_VIEWS if config.objective.views == "any" else 1)
+    encoded = EncodedClips(folder, split, views=_VIEWS if config.objective.views == "any" else 1)
     if not len(encoded):
-        raise InvalidRequestError(f"The encoding {folder} has no clip to train on; prepare more videos.")
+        raise InvalidRequestError(f"The encoding {folder} has no clip of the side {split!r}; prepare more videos.")
     mesh = encoded.manifest.plan.topology_hash
     if encoder is not None and encoder.config.use_vertices and encoder.config.topology_hash != mesh:
         raise InvalidRequestError(

@@ -192,6 +192,8 @@ class StageConfig(Strict):
     """How weights are changed."""
     seed: int = Field(default=0, ge=0)
     """Of initial weights, batches and noise."""
+    tensorboard: bool = False
+    """Whether TensorBoard's files are written beside the log."""
     has_blocks: ClassVar[bool] = False
     """Whether a transformer is trained, whose matrices Muon can change."""
 

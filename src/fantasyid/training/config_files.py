@@ -13,7 +13,14 @@ from fantasyid.core.yaml_files import read_fields
 from fantasyid.training.config import STAGES, AnyStage
 
 CONFIG_FILE = "config.yaml"
-_CHANGE_NO_NUMBER = {"shard_among", "pools_on", "recompute", "optimiser.accumulation", "optimiser.save_every"}
+_CHANGE_NO_NUMBER = {
+    "shard_among",
+    "pools_on",
+    "recompute",
+    "tensorboard",
+    "optimiser.accumulation",
+    "optimiser.save_every",
+}
 """How the work is shared out and kept; a run may go on with another value."""
 
 

@@ -94,7 +94,7 @@ def train(config: AnyStage, inputs: StageInputs) -> bool:
     inputs = replace(inputs, device=start_processes(inputs.device))
     make_folder(inputs.out)
     keep_config(config, inputs.out, writes=rank() == 0)
-    _set_up(config)
+    set_up(config)
     if isinstance(config, ReaderStage):
         return _train_reader(config, inputs)
     if isinstance(config, VisionStage):
@@ -120,15 +120,21 @@ def replay(config: VideoStage, inputs: StageInputs, step: int) -> dict[str, Any]
     Raises:
         FantasyIDError: An input is missing or is not the run's.
     """
-    _set_up(config)
-    run = _begin_video(config, inputs, up_to=step - 1)
+    set_up(config)
+    run = begin_video(looked_at(config), inputs, up_to=step - 1)
     logged = run.trainer.replay(step - 1, lambda part: run.objective(run.model, part))
     parts = config.optimiser.accumulation
     found = [run.objective.samples(run.model, BatchPart(step - 1, part, parts)) for part in range(parts)]
     return {"step": step, **logged, "samples": [sample for samples in found for sample in samples]}
 
 
-def _set_up(config: AnyStage) -> None:
+def looked_at(config: VideoStage) -> VideoStage:
+    """A run's config for one process that keeps nothing of what it does."""
+    return config.model_copy(update={"shard_among": 1, "tensorboard": False})
+
+
+def set_up(config: AnyStage) -> None:
+    """What holds for the whole process: the seed of new weights, and how matrices are multiplied."""
     torch.manual_seed(config.seed)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
@@ -142,7 +148,7 @@ def _train_reader(config: ReaderStage, inputs: StageInputs) -> bool:
     batch_size = own_share(config.optimiser.batch_size)
     _check_enough(batch_size // 2, {"people in the views": len(views), "photos in the rigs": len(rigs)})
     rng = np.random.default_rng()
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng, tensorboard=config.tensorboard)
     objective = ReaderObjective(views, rigs, head, batch_size, rng, **config.objective.model_dump())
     return _finish(trainer, lambda _: objective(model), inputs.out)
 
@@ -153,7 +159,7 @@ def _train_vision(config: VisionStage, inputs: StageInputs) -> bool:
     batch_size = own_share(config.optimiser.batch_size)
     _check_enough(batch_size, {"clips in the pool": len(pool)})
     rng = np.random.default_rng()
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng, tensorboard=config.tensorboard)
     objective = VisionObjective(pool, rigs, batch_size, rng, **config.objective.model_dump())
     return _finish(trainer, lambda _: objective(model), inputs.out)
 
@@ -167,7 +173,7 @@ def _train_vae(config: VaeStage, inputs: StageInputs) -> bool:
     vae.to(inputs.device).encoder.requires_grad_(not decoder_only)
     pictures = torch.cat([training_pictures(pool, inputs.device) for pool in _clip_pools(inputs)])
     generator = torch.Generator(inputs.device)
-    trainer = Trainer(vae, config.optimiser, inputs.out, config.seed, generator)
+    trainer = Trainer(vae, config.optimiser, inputs.out, config.seed, generator, tensorboard=config.tensorboard)
     objective = VaeObjective(
         pictures=pictures,
         vision=vision,
@@ -194,7 +200,7 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
     vision = networks.vision_network(inputs.vision).to(inputs.device)
     model = TaughtEncoder(vision, encoder).to(inputs.device).train()
     rng = np.random.default_rng()
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng)
+    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, rng, tensorboard=config.tensorboard)
     objective = EncoderObjective(
         pools=_clip_pools(inputs),
         head=head,
@@ -227,7 +233,7 @@ class VideoRun:
     trainer: Trainer
 
 
-def _begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = None) -> VideoRun:
+def begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = None) -> VideoRun:
     """Make a run, or find it where a checkpoint of at most so many steps left it."""
     own_share(config.optimiser.batch_size, config.optimiser.accumulation)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
@@ -251,7 +257,16 @@ def _begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = No
         transformer.compile_repeated_blocks(fullgraph=True)
     share_out(transformer, config.shard_among)
     groups = choose_groups(model, config.groups, config.optimiser)  # again: sharing out makes other parameters
-    trainer = Trainer(model, config.optimiser, inputs.out, config.seed, groups=groups, frozen=frozen, up_to=up_to)
+    trainer = Trainer(
+        model,
+        config.optimiser,
+        inputs.out,
+        config.seed,
+        groups=groups,
+        frozen=frozen,
+        up_to=up_to,
+        tensorboard=config.tensorboard,
+    )
     scheduler = CogVideoXDDIMScheduler(**{**SCHEDULER, "snr_shift_scale": config.snr_shift_scale})
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(inputs.device)
     objective = VideoObjective(
@@ -267,7 +282,7 @@ def _begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = No
 
 
 def _train_video(config: VideoStage, inputs: StageInputs) -> bool:
-    run = _begin_video(config, inputs)
+    run = begin_video(config, inputs)
     if not run.trainer.fit(lambda part: run.objective(run.model, part), run.objective.explain):
         return False
     with run.trainer.averaged() as averaged:

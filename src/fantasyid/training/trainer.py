@@ -22,6 +22,7 @@ from fantasyid.training.checkpoint import Checkpoints, RunState, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.groups import TrainedGroup, everything
 from fantasyid.training.guard import Guard
+from fantasyid.training.logs import Log
 from fantasyid.training.optimisers import make_optimisers
 from fantasyid.training.parallel import (
     any_says,
@@ -74,9 +75,11 @@ class Trainer:
         groups: What of the model is trained; by default all that requires gradients.
         frozen: Hash of the rest; by default it is computed.
         up_to: Go on from a checkpoint of at most so many steps; by default from the last.
+        tensorboard: Whether TensorBoard's files are written beside the log.
 
     Raises:
         InvalidRequestError: The checkpoint is damaged, or of a run with other frozen weights.
+        MissingBackendError: TensorBoard is asked for and not installed.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Trainer:
         groups: Sequence[TrainedGroup] | None = None,
         frozen: str | None = None,
         up_to: int | None = None,
+        tensorboard: bool = False,
     ) -> None:
         self.model, self.config, self.folder = model, config, folder
         self.seed, self.random = seed, random
@@ -102,6 +106,7 @@ class Trainer:
         self.guard = Guard(config.spike_factor)
         self.step, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
+        self.log = Log(folder, tensorboard and rank() == 0)
         self.checkpoints = Checkpoints(folder)
         self._resume(up_to)
 
@@ -276,6 +281,5 @@ class Trainer:
     def _log(self, values: Losses) -> dict[str, str]:
         numbers = {name: float(value) for name, value in values.items()}
         if rank() == 0:
-            with (self.folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **numbers}) + "\n")
+            self.log.write(self.step, self.seconds, numbers)
         return {name: f"{number:.4f}" for name, number in numbers.items()}

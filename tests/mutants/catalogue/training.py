@@ -312,6 +312,13 @@ TRAINING = (
         "tests/unit/training/test_plan.py::test_what_is_computed_again_is_kept_less_and_done_twice",
     ),
     Mutation(
+        "a pool's clips are not taken for held-out ones",
+        "training/clips.py",
+        '        if split == "val":\n',
+        "        if False:\n",
+        _STAGES + "test_a_pool_has_no_clips_held_out",
+    ),
+    Mutation(
         "a replayed step has the weights of its step",
         "training/trainer.py",
         "            self._take_step(losses, None)\n",

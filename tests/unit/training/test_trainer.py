@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,18 @@ def test_an_interrupted_run_continues_exactly(tmp_path: Path) -> None:
     fit(resumed)
     assert states_equal(resumed, whole)
     assert (broken.seconds, resumed.seconds) == (123, 160)
+
+
+def test_tensorboard_is_told_what_the_log_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = Trainer(model(), config(steps=100), tmp_path, seed=0, tensorboard=True)
+    fit(run)
+    read = import_module("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
+    events = read(str(tmp_path / "tensorboard")).Reload()
+    rows = logged(tmp_path)
+    for name in ("loss", "norm"):
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(row["step"], pytest.approx(row[name])) for row in rows]
 
 
 def test_a_finished_run_is_not_trained_on(tmp_path: Path) -> None:

@@ -223,6 +223,12 @@ def test_a_frozen_base_in_bfloat16_stays_and_is_not_in_the_checkpoint(train: Tra
     assert all("injection" in name or name.startswith("identity_encoder.") for name in kept)
 
 
+def test_a_pool_has_no_clips_held_out(train: Train, tmp_path: Path) -> None:
+    run = train("clips", 1).parent
+    given = ("--pool", tmp_path / "pool", "--init", tmp_path / "base", "--device", "cpu")
+    assert "holds no clip out; give an encoding" in refusal("train", "validate", "--run", run, *given)
+
+
 def test_clips_that_stay_on_the_disk_are_the_same(train: Train) -> None:
     first = transformer(train("clips", 2))
     shutil.rmtree(train("clips", 2).parent)

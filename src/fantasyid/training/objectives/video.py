@@ -157,7 +157,7 @@ class VideoObjective:
 
     def measure(self, model: VideoModel, rows: LatentPool, draws: Draws) -> Losses:
         """Losses of clips with what was drawn for them."""
-        error, runaway = self._errors(model, rows, draws)
+        error, runaway = self.errors(model, rows, draws)
         losses = {"loss": error.mean() + self.drift_weight * runaway, "drift": runaway}
         if takes_reference(model.transformer.config):
             kept = {"with": draws.keep_reference, "without": draws.keep_any * (1 - draws.keep_reference)}
@@ -171,13 +171,13 @@ class VideoObjective:
         numbers = self.numbers(part.step)[mine]
         rows = self.clips.rows(numbers).to(self.device)
         draws = self.draw(model.transformer, part.step, rows).rows(mine)
-        error, _ = self._errors(model, rows, draws)
+        error, _ = self.errors(model, rows, draws)
         columns = {"clip": numbers, "timestep": draws.timesteps, "loss": error}
         columns |= {name: getattr(draws, name) > 0 for name in ("keep_text", "keep_reference", "keep_identity")}
         lists = {name: column.tolist() for name, column in columns.items()}
         return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
-    def _errors(self, model: VideoModel, rows: LatentPool, draws: Draws) -> tuple[Tensor, Tensor]:
+    def errors(self, model: VideoModel, rows: LatentPool, draws: Draws) -> tuple[Tensor, Tensor]:
         """Each sample's squared error (B,), and how far the tokens run away."""
         transformer, timesteps = model.transformer, draws.timesteps
         clean, rows = rows.clips.float(), self._seen(rows, draws.view)

@@ -20,6 +20,7 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.commands import refusal, run
+from tests.kills import contents
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, seeded, tiny_base, tiny_face_vision
 from tests.tiny_pipeline import SCHEDULER_CONFIG, minilm_tokenizer, tiny_vae
 from tests.unit.data.clips.conftest import Films
@@ -105,12 +106,28 @@ def test_a_folder_of_videos_trains_the_identity_modules_of_a_cogvideox(
     assert encoder.vertex_encoder is not None
 
 
-def test_what_was_trained_and_its_base_become_a_model_that_generates(
+def test_what_was_trained_is_looked_at_and_becomes_a_model_that_generates(
     encoding: Path, tmp_path: Path, photo: Path
 ) -> None:
     write_preset(tmp_path / "preset.yaml")
     assert run(*command(encoding, tmp_path / "preset.yaml", tmp_path / "run", base_of(encoding))).exit_code == 0
     base, model = base_of(encoding), tmp_path / "model"
+    before = contents(tmp_path / "run" / "checkpoints")
+    given = ("--run", tmp_path / "run", "--pool", encoding, "--init", base, "--device", "cpu")
+    shown = ("--photo", photo, "--prompt", "a nod", "--steps", "1", "--base", base)
+    shown = (*shown, "--face-vision", base / "face_vision")
+    looks = [run("train", "validate", *given, *shown) for _ in range(2)]
+    assert looks[0].exit_code == 0, looks[0].output
+    assert looks[0].stdout == looks[1].stdout
+    told = json.loads(looks[0].stdout)
+    assert told["step"] == 2
+    assert len(told["loss_at_time"]) == 8
+    assert told["loss"] == pytest.approx(sum(told["loss_at_time"].values()) / 8)
+    (sample,) = told["samples"]
+    assert read_video(tmp_path / "run" / "validation" / sample["video"])[0].shape == (9, 128, 128, 3)
+    assert sample["faces_found"] == 0
+    assert contents(tmp_path / "run" / "checkpoints") == before
+    assert "--prompt, --base, --face-vision is missing" in refusal("train", "validate", *given, "--photo", photo)
     parts = ("--run", tmp_path / "run", "--base", base, "--face-vision", base / "face_vision")
     result = run("train", "assemble", *parts, "--out", model)
     assert result.exit_code == 0, result.output
