@@ -24,9 +24,10 @@ _INDEX = "model_index.json"
 
 
 def assemble(run: Path, base: Path, face_vision: Path, out: Path, fps: int) -> None:
-    """Write a model's folder, all networks in bfloat16.
+    """Write a model's folder, its large networks in bfloat16.
 
-    Heads are read from photos by the built-in reader, as `fantasyid data prepare` does for training clips.
+    Heads are read from photos by the built-in reader, as `fantasyid data prepare` does for training clips. A LoRA stays
+    where it is, to be merged at whatever strength is wanted.
 
     Args:
         run: A finished run of the video model with identity modules.
@@ -81,9 +82,8 @@ def load_face_vision(path: Path) -> Any:
     """
     if path.is_file():
         return load_eva_clip(path)
-    name = read_json(path / "config.json", "give the folder of a face vision network, or EVA02-CLIP's file").get(
-        "_class_name"
-    )
+    remedy = "give the folder of a face vision network, or EVA02-CLIP's file"
+    name = read_json(path / "config.json", remedy).get("_class_name")
     kinds = {kind.__name__: kind for kind in CLASSES["face_vision"].values()}
     if name not in kinds:
         raise InvalidRequestError(f"{path} is a {name}, and {' or '.join(kinds)} is read; give another folder.")

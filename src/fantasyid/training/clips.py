@@ -103,8 +103,8 @@ def _open(folder: Path, config: VideoStage, encoder: IdentityEncoder | None, spl
     mesh = encoded.manifest.plan.topology_hash
     if encoder is not None and encoder.config.use_vertices and encoder.config.topology_hash != mesh:
         raise InvalidRequestError(
-            f"The heads of {folder} have another mesh than the identity encoder; encode them anew with the backend of "
-            "its mesh, or name the FLAME they were read with by --flame."
+            f"The heads of {folder} have another mesh than the identity encoder; name the FLAME that they were read "
+            "with by --flame, or with --encoder or --init an encoder of their mesh."
         )
     return encoded
 

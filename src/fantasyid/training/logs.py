@@ -1,12 +1,18 @@
 """What a run tells of its steps: lines of JSON, and TensorBoard's files for who wants them."""
 
 import json
+import math
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fantasyid.core.optional import require
+
+
+def as_json(number: float) -> float | str:
+    """A number as JSON can hold it, which has no word for infinity and what is no number."""
+    return number if math.isfinite(number) else str(number)
 
 
 class Log:

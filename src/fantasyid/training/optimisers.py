@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
@@ -37,6 +36,5 @@ def make_optimisers(groups: Sequence[TrainedGroup], config: OptimiserConfig) -> 
     if matrices := optimiser_groups(groups, by_muon):
         made.append(Muon(matrices))
     if rest := optimiser_groups(groups, lambda name, weight: not by_muon(name, weight)):
-        fused = torch.device(rest[0]["params"][0].device).type == "cuda"
-        made.append(AdamW(rest, lr=0.0, betas=(0.9, config.beta2), fused=fused))
+        made.append(AdamW(rest, lr=0.0, betas=(0.9, config.beta2), fused=rest[0]["params"][0].is_cuda))
     return made

@@ -34,6 +34,7 @@ from fantasyid.training.config import (
 )
 from fantasyid.training.config_files import keep_config
 from fantasyid.training.groups import choose_groups, keep_frozen_in
+from fantasyid.training.logs import as_json
 from fantasyid.training.lora import add_lora, put_together, save_lora
 from fantasyid.training.objectives.encoder import EncoderObjective, TaughtEncoder
 from fantasyid.training.objectives.reader import ReaderObjective, mean_landmarks
@@ -125,7 +126,8 @@ def replay(config: VideoStage, inputs: StageInputs, step: int) -> dict[str, Any]
     logged = run.trainer.replay(step - 1, lambda part: run.objective(run.model, part))
     parts = config.optimiser.accumulation
     found = [run.objective.samples(run.model, BatchPart(step - 1, part, parts)) for part in range(parts)]
-    return {"step": step, **logged, "samples": [sample for samples in found for sample in samples]}
+    samples = [{**sample, "loss": as_json(sample["loss"])} for part in found for sample in part]
+    return {"step": step, **{name: as_json(number) for name, number in logged.items()}, "samples": samples}
 
 
 def looked_at(config: VideoStage) -> VideoStage:

@@ -22,7 +22,7 @@ from fantasyid.training.checkpoint import Checkpoints, RunState, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.groups import TrainedGroup, everything
 from fantasyid.training.guard import Guard
-from fantasyid.training.logs import Log
+from fantasyid.training.logs import Log, as_json
 from fantasyid.training.optimisers import make_optimisers
 from fantasyid.training.parallel import (
     any_says,
@@ -216,8 +216,7 @@ class Trainer:
         if verdict.fault is not None:
             if rank() == 0:
                 numbers = {name: float(value) for name, value in values.items()}
-                # JSON has no word for what is no number.
-                facts = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+                facts = {name: as_json(number) for name, number in numbers.items()}
                 content = json.dumps(
                     {"step": self.step + 1, **facts, **({} if explain is None else explain(self.step))}
                 )

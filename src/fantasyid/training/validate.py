@@ -64,7 +64,7 @@ def validate(config: VideoStage, inputs: StageInputs, samples: Samples | None, o
         The step, the loss on held-out clips at each of some times, their number, and of each video its likeness.
 
     Raises:
-        FantasyIDError: An input is missing or does not fit, or a video is there already.
+        FantasyIDError: An input is missing or does not fit.
     """
     set_up(config)
     run = begin_video(looked_at(config), inputs)
@@ -118,7 +118,7 @@ def _sampled(
         guidance_drops_identity=config.objective.drop_all > 0,
     ).to(device)
     pipeline.set_progress_bar_config(disable=True)
-    for photo in samples.photos:
+    for which, photo in enumerate(samples.photos):
         person = _read(pipeline, read_photo(photo))
         for number, prompt in enumerate(samples.prompts):
             generator = torch.Generator().manual_seed(config.seed)
@@ -131,7 +131,7 @@ def _sampled(
                     output_type="np",
                 ).frames[0]
             frames = (made * 255).round().astype(np.uint8)
-            name = f"step-{step:08d}-{photo.stem}-{number}.mp4"
+            name = f"step-{step:08d}-photo-{which}-prompt-{number}.mp4"
             with write_together([out / name], overwrite=True) as (file,):
                 write_video(file, frames, pipeline.config.fps)
             yield {"photo": str(photo), "prompt": prompt, "video": name, **_likeness(pipeline, person, frames)}
