@@ -59,18 +59,25 @@ class PersonView:
         count = self.reading.num_faces
         return [f"Face {number + 1}{' (the largest)' if number == 0 else ''}" for number in range(count)]
 
-    def overlay(self) -> NDArray[np.uint8]:
-        """RGB (H,W,3): the head over the photo; where there are several faces, they have boxes with their numbers."""
+    def overlay(self, first_number: int = 1) -> NDArray[np.uint8]:
+        """The head over the photo; where there are several faces, they have boxes with their numbers.
+
+        Args:
+            first_number: Of the largest face.
+
+        Returns:
+            RGB (H,W,3), at most 640 pixels a side.
+        """
         picture = self._head.overlay(self.photo)
         if self.reading.num_faces == 1:
             return picture
         factor = picture.shape[1] / self.photo.shape[1]
         page = Image.fromarray(picture)
         draw, font = ImageDraw.Draw(page), ImageFont.load_default(_NUMBER_PIXELS)
-        for number, face in enumerate(self.reading.faces):
+        for number, face in enumerate(self.reading.faces, first_number):
             left, top, right, bottom = (factor * edge for edge in face.box)
             draw.rectangle((left, top, right, bottom), outline=_BOX, width=3)
-            draw.text((left + 6, top + 2), str(number + 1), _BOX, font, stroke_width=2, stroke_fill="black")
+            draw.text((left + 6, top + 2), str(number), _BOX, font, stroke_width=2, stroke_fill="black")
         return np.asarray(page)
 
     def head(self, strengths: Sequence[float]) -> dict[str, Any]:

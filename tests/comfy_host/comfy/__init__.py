@@ -1,0 +1,1 @@
+"""The parts of ComfyUI's engine that the nodes use."""
