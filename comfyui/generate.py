@@ -55,9 +55,7 @@ class Generate(io.ComfyNode):
             "says that they were generated.",
             inputs=[
                 ModelKind.Input("model", tooltip="Of Load FantasyID."),
-                io.String.Input(
-                    "prompt", multiline=True, default="", tooltip="What happens, in English."
-                ),
+                io.String.Input("prompt", multiline=True, default="", tooltip="What happens, in English."),
                 io.String.Input(
                     "negative_prompt",
                     multiline=True,

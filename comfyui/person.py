@@ -1,7 +1,8 @@
 """Read Person and Edit Head: whom a video shows."""
 
 from dataclasses import replace
-from typing import get_args
+from functools import cache
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -15,8 +16,13 @@ from fantasyid.geometry.edit_table import EDITS
 from .kinds import LoadedModel, ModelKind, PersonKind, PhotographedPerson, image_of, photos_of, pixels_sha256
 from .progress import NodeProgress
 
+if TYPE_CHECKING:
+    from fantasyid.geometry.edits import HeadEditor
+
 OF_THE_MODEL = "of the model"
 _NAME_DIGITS = 16
+_YAWS_DEG = (-45.0, 0.0, 45.0)
+_HEIGHT = 240
 
 
 class ReadPerson(io.ComfyNode):
@@ -34,8 +40,8 @@ class ReadPerson(io.ComfyNode):
                 ModelKind.Input("model", tooltip="Of Load FantasyID."),
                 io.Image.Input(
                     "image",
-                    tooltip="Photo of the person. Of a batch, the first gives the face, and the head's shape is the mean of "
-                    "what all show.",
+                    tooltip="Photo of the person. Of a batch, the first gives the face, and the head's shape is the "
+                    "mean of what all show.",
                 ),
                 io.Int.Input(
                     "face",
@@ -122,7 +128,6 @@ class EditHead(io.ComfyNode):
     @classmethod
     def execute(cls, person: PhotographedPerson, **strengths: float) -> io.NodeOutput:
         """Add the edits to those of the person, and draw the head before and after."""
-        from fantasyid.geometry.edits import HeadEditor
         from fantasyid.geometry.head_model import HeadModel
         from fantasyid.geometry.pictures import part_colours, turntable
 
@@ -132,8 +137,16 @@ class EditHead(io.ComfyNode):
         edits = {name: strength for name, strength in edits.items() if strength}
         request = PersonRequest.model_validate({**dict(person.request), "edits": edits})
         model, head = HeadModel.load(), person.reading.head
-        editor, neutral = HeadEditor(model), head.vertices.float().cpu()
-        heads = [editor.edit(neutral, head.topology_hash, asked.edits) for asked in (person.request, request)]
-        rows = [turntable(vertices, model.triangles, part_colours(model)) for vertices in heads]
+        neutral = head.vertices.float().cpu()
+        heads = [_editor().edit(neutral, head.topology_hash, asked.edits) for asked in (person.request, request)]
+        rows = [turntable(vertices, model.triangles, part_colours(model), _YAWS_DEG, _HEIGHT) for vertices in heads]
         pictures = image_of(np.concatenate(rows)[None])
         return io.NodeOutput(replace(person, request=request), pictures, ui=ui.PreviewImage(pictures, cls=cls))
+
+
+@cache
+def _editor() -> "HeadEditor":
+    from fantasyid.geometry.edits import HeadEditor
+    from fantasyid.geometry.head_model import HeadModel
+
+    return HeadEditor(HeadModel.load())

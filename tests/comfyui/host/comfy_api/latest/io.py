@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar
 
 
-class NumberDisplay(str, Enum):
+class NumberDisplay(StrEnum):
     """How a number is edited."""
 
     number = "number"

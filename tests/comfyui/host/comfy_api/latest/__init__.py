@@ -11,7 +11,7 @@ from . import io
 class ComfyExtension(ABC):
     """What a folder of custom nodes gives ComfyUI."""
 
-    async def on_load(self) -> None:
+    async def on_load(self) -> None:  # noqa: B027 - a node need not have it
         """Called once, before the nodes are asked for."""
 
     @abstractmethod

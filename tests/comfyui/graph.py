@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+PREFIX = "FantasyID_"
 _NUMBERS = {"INT": int, "FLOAT": (int, float)}
 _AFTER_GENERATING = ("fixed", "increment", "decrement", "randomize")
 
@@ -40,7 +41,7 @@ def open_workflow(path: Path, nodes: Mapping[str, Any], plain: Mapping[str, Plai
 
     Args:
         path: The .json file.
-        nodes: Our nodes, by id.
+        nodes: Our nodes, by id without prefix.
         plain: ComfyUI's own nodes.
 
     Returns:
@@ -48,7 +49,9 @@ def open_workflow(path: Path, nodes: Mapping[str, Any], plain: Mapping[str, Plai
     """
     workflow = json.loads(path.read_text(encoding="utf-8"))
     assert workflow["version"] == 0.4
-    links = {number: (source, slot, target, place, kind) for number, source, slot, target, place, kind in workflow["links"]}
+    links = {
+        number: (source, slot, target, place, kind) for number, source, slot, target, place, kind in workflow["links"]
+    }
     by_number = {node["id"]: node for node in workflow["nodes"]}
     assert len(by_number) == len(workflow["nodes"])
     assert workflow["last_node_id"] == max(by_number)
@@ -65,8 +68,9 @@ def open_workflow(path: Path, nodes: Mapping[str, Any], plain: Mapping[str, Plai
             assert source in opened, "the order is not that of the links"
         sources = {name: (source, slot) for name, (source, slot, *_) in connected.items()}
         values = _values_in_order(node["widgets_values"], node)
-        if node["type"] in nodes:
-            values = _values_of(node, nodes[node["type"]].GET_SCHEMA(), set(sources))
+        ours = nodes.get(node["type"].removeprefix(PREFIX))
+        if ours is not None:
+            values = _values_of(node, ours.GET_SCHEMA(), set(sources))
         else:
             assert node["type"] in plain
         opened[node["id"]] = Node(node["type"], values, sources)
@@ -95,6 +99,7 @@ def _values_of(node: dict[str, Any], schema: Any, linked: set[str]) -> dict[str,
             assert asked.optional or asked.id in linked, f"{asked.id} is not connected"
             continue
         assert places[asked.id]["widget"] == {"name": asked.id}
+        assert left, f"there is no value for {asked.id}"
         value = left.pop(0)
         check_value(asked, value)
         values[asked.id] = value
@@ -131,7 +136,7 @@ def run_workflow(
 
     Args:
         workflow: Of `open_workflow`.
-        nodes: Our nodes, by id.
+        nodes: Our nodes, by id without prefix.
         plain: ComfyUI's own nodes.
         changes: What stands in nodes of a kind instead, by their ids and inputs.
 
@@ -146,5 +151,5 @@ def run_workflow(
             if node.kind in plain:
                 made[number] = plain[node.kind](**values)
                 continue
-            made[number] = nodes[node.kind].execute(**values).result
+            made[number] = nodes[node.kind.removeprefix(PREFIX)].execute(**values).result
     return {node.kind: made[number] for number, node in workflow.items()}
