@@ -60,7 +60,7 @@ class ReadPerson(io.ComfyNode):
             outputs=[
                 PersonKind.Output(display_name="person"),
                 io.Image.Output(display_name="overlay", tooltip="The head that was read, over each photo."),
-                io.String.Output(display_name="what was read", tooltip="In words, with warnings."),
+                io.String.Output(display_name="reading", tooltip="In words, with warnings."),
             ],
             is_output_node=True,
         )

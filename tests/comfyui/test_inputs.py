@@ -118,9 +118,9 @@ def test_what_cannot_be_loaded_is_refused(nodes: dict[str, Any], changed: Any, s
 def test_the_photo_and_its_reader_are_taken(nodes: dict[str, Any], loaded: Any, image: torch.Tensor) -> None:
     usual = given(nodes["ReadPerson"], {"model": loaded, "image": image})
     assert usual["overlay"].shape == image.shape
-    assert usual["what was read"].startswith("A face of 101 pixels")
+    assert usual["reading"].startswith("A face of 101 pixels")
     both = given(nodes["ReadPerson"], {"model": loaded, "image": torch.cat([image, image.flip(2)])})
-    assert differences(usual, both) == {"person", "overlay", "what was read"}
+    assert differences(usual, both) == {"person", "overlay", "reading"}
     assert np.array_equal(both["overlay"][:1], usual["overlay"])
     assert len(both["person"].photos) == len(set(both["person"].photos)) == 2
     other = given(nodes["ReadPerson"], {"model": loaded, "image": image, "reader": "builtin"})
@@ -133,7 +133,7 @@ def test_the_face_and_its_number_in_the_picture_are_those_asked_for(
     small = torch.nn.functional.interpolate(image.permute(0, 3, 1, 2), (400, 400)).permute(0, 2, 3, 1)
     couple = torch.cat([torch.nn.functional.pad(small, (0, 0, 0, 0, 0, 112)), image], dim=2)
     first, second = (given(nodes["ReadPerson"], {"model": loaded, "image": couple, "face": face}) for face in (0, 1))
-    assert differences(first, second) == {"person", "overlay", "what was read"}
+    assert differences(first, second) == {"person", "overlay", "reading"}
     assert (first["person"].face_index, second["person"].face_index) == (0, 1)
     left = slice(None), slice(None), slice(0, 270)
     assert np.allclose(first["overlay"][left][:, 400:], second["overlay"][left][:, 400:], atol=0.02)
