@@ -21,6 +21,7 @@ _SHOW_RESULT = (
     "() => { const result = document.querySelector('.fid-result').getBoundingClientRect();"
     " if (result.top > innerHeight / 2) document.querySelector('.fid-result').scrollIntoView(); }"
 )
+_FOLD = "() => Array(%d).fill({ __type__: 'update', open: false, elem_classes: [] })"
 _SEND_EDITS = "(...edits) => { document.dispatchEvent(new CustomEvent('fantasyid-edits', { detail: edits })); }"
 _NO_EDITS = (
     "(...edits) => { const none = edits.map(() => 0);"
@@ -88,6 +89,9 @@ def _connect(page: gr.Blocks, parts: Parts, handlers: Handlers) -> None:
     told = [result.progress, result.preview, result.said]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     at_once: dict[str, Any] = {**quiet, "queue": False}
+
+    folded = [part for part in page.blocks.values() if isinstance(part, gr.Accordion)]
+    page.load(None, None, folded, js=_FOLD % len(folded), **quiet)
 
     placeholders = [parts.settings[name] for name in _WITH_PLACEHOLDERS]
     page.load(handlers.open, [parts.mine], [parts.model, head.doubt, result.said, *gallery, *placeholders], **quiet)

@@ -143,6 +143,15 @@ def header(line: str) -> str:
     )
 
 
+def _folded(title: str, **options: Any) -> gr.Accordion:
+    """A section that `page` folds up once all of it is there.
+
+    What Gradio 6 builds when an accordion is first opened, it fills in with its first values a little later, and what
+    a visitor has typed by then is lost. Built open, it is filled in before anybody can type.
+    """
+    return gr.Accordion(title, open=True, elem_classes="fid-unfolded", **options)
+
+
 def _person() -> tuple[PersonPart, gr.HTML]:
     gr.Markdown("## 1. The person", elem_classes="fid-section")
     with gr.Row(equal_height=True):
@@ -179,7 +188,7 @@ def _person() -> tuple[PersonPart, gr.HTML]:
     said = gr.HTML(elem_id="person-said")
     face = gr.Radio(label="Which face?", type="index", visible=False, interactive=True, elem_id="face")
     example = gr.Button("Try it with an example portrait (NASA, public domain)", size="sm", elem_id="example")
-    with gr.Accordion("More photos of the same person", open=False):
+    with _folded("More photos of the same person"):
         gr.HTML('<p class="fid-hint">The head\'s shape becomes the mean of what all photos show.</p>')
         more = gr.File(label="More photos", file_count="multiple", elem_id="more-photos")
     return PersonPart(photo, example, face, more, overlay, said), view
@@ -191,7 +200,7 @@ def _path_of(upload: Any) -> str | None:
 
 
 def _head(view: gr.HTML) -> HeadPart:
-    with gr.Accordion("2. The head: change its shape", open=False, elem_id="edit-head"):
+    with _folded("2. The head: change its shape", elem_id="edit-head"):
         doubt = gr.HTML(elem_id="head-doubt")
         sliders = {}
         for pair in zip(EDITS[::2], EDITS[1::2], strict=True):
@@ -220,7 +229,7 @@ def _prompt() -> PromptPart:
         max_lines=5,
         elem_id="prompt",
     )
-    with gr.Accordion("Words that the built-in model knows", open=False):
+    with _folded("Words that the built-in model knows"):
         with gr.Row():
             who = gr.Dropdown(list(prompts.PEOPLE), value="A person", label="Who", min_width=120)
             age = gr.Dropdown(list(prompts.AGES), value="any age", label="Age", min_width=120)
@@ -248,7 +257,7 @@ def _settings(guidance_interval: tuple[float, float]) -> dict[str, Any]:
     def number(name: str, info: str) -> None:
         fields[name] = gr.Textbox("", label=LABELS[name], info=info, max_lines=1, min_width=120, elem_id=name)
 
-    with gr.Accordion("Settings", open=False, elem_id="settings"):
+    with _folded("Settings", elem_id="settings"):
         gr.HTML('<p class="fid-hint">What is left empty is the model\'s own choice.</p>')
         with gr.Row():
             number("seed", "Same seed, same video. Empty: drawn at random.")
