@@ -4,20 +4,29 @@ import logging
 import signal
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fantasyid.cli.addresses import is_this_machine
 from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.id_files import read_ids
 from fantasyid.core.input_files import check_input_file
 from fantasyid.core.optional import require
+from fantasyid.core.output_files import make_folder
 from fantasyid.generation.request import SPEED_PRESETS, ModelRequest
 
+# Commands import what they need when they run.
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from fantasyid.serving.api import Served
+
 ADDRESS, MODEL, LIMITS = "Where", "Model and machine", "Limits"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LAST_ANSWERS_S = 10
+"""How long answers may still take when the server is told to end; an open page asks for one without end."""
 
 Outputs = Annotated[
     Path, typer.Option(help="Folder of the videos and, without --queue, of the queue; made if it is not there.")
@@ -34,6 +43,13 @@ def serve(
     worker: Annotated[
         bool, typer.Option("--worker/--no-worker", help="Make the videos in this process, or leave it to others.")
     ] = True,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page/--no-page",
+            help="Show the page of `fantasyid ui` at /, with the same model. Default: with the worker.",
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 is all.", rich_help_panel=ADDRESS)
     ] = "127.0.0.1",
@@ -63,7 +79,8 @@ def serve(
     keep_hours: Annotated[
         int | None,
         typer.Option(
-            help="Delete a video and its photo so long after it ended. Default: never.", rich_help_panel=LIMITS
+            help="Delete a video of the API, and its photo, so long after it ended. Default: never.",
+            rich_help_panel=LIMITS,
         ),
     ] = None,
 ) -> None:
@@ -78,9 +95,14 @@ def serve(
       fantasyid serve --no-worker --queue redis://10.0.0.5:6379/0 --outputs /mnt/videos
     """
     progress = ConsoleProgress()
+    if page and not worker:
+        raise InvalidRequestError("--page needs the model in this process; leave out --no-worker, or --page.")
+    page = worker if page is None else page
     keys = _read_keys(api_keys)
     uvicorn = require("uvicorn", "serve", "answer over HTTP")
     require("fastapi", "serve", "answer over HTTP")
+    if page:
+        require("gradio", "ui", "show the page (--no-page leaves it out)")
     listener = _listen(host, port)
     with progress.stage("Starting"):
         from fantasyid.serving.api import create_app
@@ -95,11 +117,16 @@ def serve(
     limits = Limits(max_queue, max_upload_mb, max_megapixels, keep_hours)
     service = open_service(outputs, queue, limits)
     served = set_up(service, asked, keys=keys, with_worker=worker, progress=progress)
-    if not keys and host not in _LOOPBACK:
+    if not keys and not is_this_machine(host):
         progress.note("Warning: whoever reaches this address can make videos and see all; see --api-keys.")
     _log_videos()
-    server = uvicorn.Server(uvicorn.Config(create_app(served), server_header=False))
-    progress.note(f"Serving at http://{host}:{port}/v1 until Ctrl-C; videos go to {outputs}.")
+    app = create_app(served)
+    if page:
+        app = _with_page(app, served)
+    config = uvicorn.Config(app, server_header=False, timeout_graceful_shutdown=_LAST_ANSWERS_S)
+    server = uvicorn.Server(config)
+    also = f", the page at http://{host}:{port}" if page else ""
+    progress.note(f"Serving at http://{host}:{port}/v1{also} until Ctrl-C; videos go to {outputs}.")
     server.run(sockets=[listener])
 
 
@@ -123,6 +150,30 @@ def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: worker.tell_to_stop())
     worker.run()
+
+
+def _with_page(app: "FastAPI", served: "Served") -> "FastAPI":
+    """The page at /, with the model of the server's own worker; where there are keys, one of them opens it.
+
+    Visitors see the videos of their own visit alone: behind a proxy, all come from this machine.
+    """
+    import gradio
+
+    from fantasyid.serving.guards import KeyCheck
+    from fantasyid.ui.page import build_page, page_options
+    from fantasyid.ui.settings import PageSettings
+
+    assert served.worker is not None
+    folder = served.service.store.folder.resolve() / "page"
+    make_folder(folder)
+    blocks = build_page(PageSettings(folder, served.model, shows_all=False), served.worker.studio(served.model))
+    options = page_options()
+    if served.keys:
+        check = KeyCheck(served.keys)
+        options["auth"] = lambda _, password: check.knows(password.encode())
+        options["auth_message"] = "The password is an API key of this server; the name may be any."
+    mounted: FastAPI = gradio.mount_gradio_app(app, blocks, path="/", **options)
+    return mounted
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,11 +1,11 @@
 """`fantasyid ui`: the page in a browser."""
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from fantasyid.cli.addresses import is_this_machine
 from fantasyid.cli.progress import quieten_libraries
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
@@ -54,7 +54,7 @@ def ui(
     from fantasyid.ui.settings import PageSettings
 
     quieten_libraries()
-    settings = PageSettings(folder.resolve(), ModelRequest(**asked), shows_all=_is_this_machine(host), **fields)
+    settings = PageSettings(folder.resolve(), ModelRequest(**asked), shows_all=is_this_machine(host), **fields)
     page = build_page(settings)
     try:
         page.launch(
@@ -67,11 +67,3 @@ def ui(
         ) from error
     typer.echo(f"The page is at {page.local_url} and ends with Ctrl+C; videos go to {settings.folder}.")
     page.block_thread()
-
-
-def _is_this_machine(host: str) -> bool:
-    """Whether only people at this machine can come."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,9 +1,11 @@
 """A model made ready for any number of videos; `generate` is the short way to the videos of one request."""
 
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,7 @@ from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from fantasyid.pipelines.memory import apply_plan
 from fantasyid.pipelines.parallel import DeviceGroup, ParallelLayout, launch, process_count, process_rank
 
+_WAIT_S = 0.5
 RANDOM_SEEDS = 2**32
 """Seeds that are drawn lie below: short enough to be typed again."""
 
@@ -104,6 +107,7 @@ class Studio:
 
     def __init__(self, request: ModelRequest, progress: Progress = SILENT) -> None:
         clock = Clock()
+        self._busy = threading.RLock()
         self._device, dtype = choose_device(request.device, request.dtype)
         with progress.stage("Loading the model"):
             self.pipeline: FantasyIDPipeline = FantasyIDPipeline.from_pretrained(request.name, torch_dtype=dtype)
@@ -212,9 +216,10 @@ class Studio:
             layout = ParallelLayout.for_devices(process_count(), (first.guidance_scale or 0) > 1)
             self.pipeline.enable_parallelism(DeviceGroup(layout, self._device))
         for number in range(request.num_videos):
-            one, clock = first.model_copy(update={"seed": first.seed + number, "num_videos": 1}), Clock(dict(seconds))
+            one = first.model_copy(update={"seed": first.seed + number, "num_videos": 1})
             what = "Generating" if request.num_videos == 1 else f"Generating video {number + 1} of {request.num_videos}"
-            with progress.steps(what, one.num_inference_steps or 1) as tell:
+            with self._turn(progress), progress.steps(what, one.num_inference_steps or 1) as tell:
+                clock = Clock(dict(seconds))
                 frames = self._frames(one, person, _Watcher(progress, tell, clock, one.num_frames or 1))
                 clock.lap("decode")
             record = GenerationRecord(
@@ -231,6 +236,17 @@ class Studio:
                 timings_s=clock.seconds,
             )
             yield GeneratedVideo(frames, record, None if person is None else person.portrait)
+
+    @contextmanager
+    def _turn(self, progress: Progress) -> Iterator[None]:
+        """One video at a time, whichever thread asks: where there is memory for one, there may be none for two."""
+        while not self._busy.acquire(timeout=_WAIT_S):
+            with progress.stage("Waiting for another video"):  # where one who is cancelled ends
+                pass
+        try:
+            yield
+        finally:
+            self._busy.release()
 
     def _frames(self, request: GenerationRequest, person: Person | None, watcher: "_Watcher") -> NDArray[np.uint8]:
         assert request.seed is not None, "the request is complete"

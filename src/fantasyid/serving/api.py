@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPMethod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -145,6 +146,12 @@ class _Videos:
         add("/videos/{video_id}", self.video, methods=["GET"])
         add("/videos/{video_id}", self.delete, methods=["DELETE"])
         add("/videos/{video_id}/content", self.content, methods=["GET"], response_class=FileResponse)
+        # Else what is mounted at / would answer, in its own way.
+        add("/{path:path}", self.nothing, methods=list(HTTPMethod), include_in_schema=False)
+
+    def nothing(self, request: Request) -> None:
+        """Whatever else is asked for below /v1."""
+        raise NotFoundError(f"There is nothing at {request.method} {request.url.path}; see /openapi.json.")
 
     def models(self) -> ModelList:
         """What makes videos here."""

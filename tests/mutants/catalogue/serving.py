@@ -95,13 +95,27 @@ SERVING = (
         "if True:",
         f"{_REFUSALS}test_too_many_bytes",
     ),
-    Mutation("a key is needed where there are keys", _GUARDS, "or not any(matches)", "", f"{_REFUSALS}test_keys"),
+    Mutation("a key is needed where there are keys", _GUARDS, "or not known", "", f"{_REFUSALS}test_keys"),
     Mutation(
         "a photo's file is a file",
         _FORMS,
         "isinstance(value, UploadFile) != (key == file_field)",
         "False",
         f"{_REFUSALS}test_fields",
+    ),
+    Mutation(
+        "the page is behind a key where there are keys",
+        "cli/serve.py",
+        "    if served.keys:\n",
+        "    if False:\n",
+        "tests/unit/serving/test_commands.py::test_the_page_lies_at_the_root_behind_a_key",
+    ),
+    Mutation(
+        "one video at a time",
+        "generation/studio.py",
+        "while not self._busy.acquire(timeout=_WAIT_S):",
+        "while False:",
+        "tests/unit/generation/test_turns.py::test_videos_are_made_one_after_the_other",
     ),
     Mutation(
         "other sites' pages do not ask",

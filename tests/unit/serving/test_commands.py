@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,9 +78,45 @@ def test_a_server_and_a_worker_make_a_video(
         return False
 
     monkeypatch.chdir(Path(model.name).parent)
-    said = run_until(listed, *server)
+    said = run_until(listed, *server, "--no-page")
     assert said.exit_code == 128 + signal.SIGTERM
-    assert f"Serving at {url}/v1" in said.stderr
+    assert f"Serving at {url}/v1 until" in said.stderr
+
+
+def test_the_page_lies_at_the_root_behind_a_key(tmp_path: Path, model: ModelRequest, port: int) -> None:
+    (tmp_path / "keys.txt").write_text("a key\nclé\n")
+    url = f"http://127.0.0.1:{port}"
+    seen: dict[str, httpx2.Response] = {}
+
+    def looked() -> bool:
+        with suppress(httpx2.TransportError), httpx2.Client(base_url=url, timeout=60) as client:
+            seen["api"] = client.get("/v1/models")
+            seen["elsewhere"] = client.get("/v1/elsewhere", headers={"Authorization": "Bearer a key"})
+            seen["page"], seen["config"] = client.get("/"), client.get("/config")
+            seen["wrong"] = client.post("/login", data={"username": "x", "password": "a-key"})
+            seen["right"] = client.post("/login", data={"username": "x", "password": "clé"})
+            seen["open"] = client.get("/config")
+        return "open" in seen
+
+    asked = ("serve", "--outputs", tmp_path / "videos", "--port", port, "--api-keys", tmp_path / "keys.txt")
+    said = run_until(looked, *asked, "--model", model.name, *MACHINE)
+    assert said.exit_code == 128 + signal.SIGTERM, said.output
+    assert f"the page at {url} until" in said.stderr
+    assert {name: answer.status_code for name, answer in seen.items()} == {
+        **{"api": 401, "elsewhere": 404, "page": 200, "config": 401, "wrong": 400, "right": 200, "open": 200}
+    }
+    assert "API key" in seen["page"].text
+    assert seen["elsewhere"].json()["error"]["message"].startswith("There is nothing at GET /v1/elsewhere")
+    assert str(tmp_path) not in seen["open"].text
+
+
+def test_a_page_that_cannot_be_shown(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("serve", "--outputs", tmp_path / "videos", "--port", port)
+    assert "--page needs the model in this process" in refusal(*asked, "--page", "--no-worker")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    said = refusal(*asked)
+    assert "--no-page leaves it out" in said
+    assert "fantasyid[ui]" in said
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_containers_run_commands_that_exist() -> None:
     assert COMPOSE["services"]["worker"]["deploy"]["replicas"] == 2
     (command,) = re.findall(r"^CMD \[(.+)\]$", DOCKERFILE, re.MULTILINE)
     check_command([word.strip('" ') for word in command.split(",")])
-    assert ".[serve]" in DOCKERFILE
+    assert ".[serve,ui]" in DOCKERFILE
 
 
 def test_the_image_gets_the_files_it_copies() -> None:
