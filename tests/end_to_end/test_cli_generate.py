@@ -126,7 +126,9 @@ def test_with_several_faces_it_says_which_is_used(photo: Path, model: Path, tmp_
     canvas.save(pair)
     result = generate(pair, tmp_path / "video.mp4", model, "--face", "1", "--steps", "1")
     assert result.exit_code == 0, result.output
-    assert "2 faces found; using face 1" in result.stderr
+    said = " ".join(result.stderr.split())
+    assert "2 faces found; using face 1" in said
+    assert said.count("Choose with --face") == 1
     record = json.loads((tmp_path / "video.json").read_text())
     assert record["face_index"] == 1
     assert record["face_box"][0] > 512

@@ -126,6 +126,7 @@ def test_one_of_several_faces_is_chosen(visit: Visit, tmp_path: Path) -> None:
     assert not np.array_equal(other[person.overlay], seen[person.overlay])
     made = visit.make(seed="1")
     assert read_record(visit.folder / f"{made[visit.parts.shown]}.json").face_index == 1
+    assert "2 faces found; using face 2. Choose another one under the photo." in made[visit.parts.result.said]
 
 
 def test_a_photo_that_ends_at_the_face_is_warned_of(visit: Visit, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def _read_source(source: Path, face: int | None, backend: FaceBackend, progress:
         reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"), *reader_backends(backend))
         reading = reader.read(source, face)
     if reading.num_faces > 1:
-        progress.note(reading.choice_note)
+        progress.several_faces(reading)
     return reading.head.vertices, reading.head.topology_hash
 
 

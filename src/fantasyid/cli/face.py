@@ -127,7 +127,7 @@ def inspect(
     reading = reader.read(pixels, face)
     read_s = time.perf_counter() - start
     if reading.num_faces > 1:
-        progress.note(reading.choice_note)
+        progress.several_faces(reading)
 
     head = DrawableHead.of(reading, flame)
     with write_together(targets, overwrite=overwrite) as made:

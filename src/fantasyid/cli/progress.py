@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -11,6 +11,9 @@ from rich.progress import Progress as ProgressBar
 
 from fantasyid.core.errors import FantasyIDWarning
 from fantasyid.generation.progress import Progress
+
+if TYPE_CHECKING:
+    from fantasyid.face.types import FaceReading
 
 _MOST_LINES = 10
 
@@ -60,6 +63,10 @@ class ConsoleProgress(Progress):
     def note(self, text: str) -> None:
         """See `Progress.note`."""
         self.console.print(text, markup=False)
+
+    def several_faces(self, reading: "FaceReading") -> None:
+        """See `Progress.several_faces`."""
+        self.note(f"{reading.choice_note} Choose with --face.")
 
     @contextmanager
     def _told_warnings(self) -> Iterator[None]:

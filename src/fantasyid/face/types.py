@@ -100,6 +100,5 @@ class FaceReading:
             for index, face in enumerate(self.faces)
         )
         return (
-            f"{self.num_faces} faces found; using face {self.face_index}. Choose with --face. "
-            f"Centres in pixels from the top left: {boxes}."
+            f"{self.num_faces} faces found; using face {self.face_index}. Centres in pixels from the top left: {boxes}."
         )

@@ -120,7 +120,7 @@ def change_head(
         vertices, topology_hash = head
         if topology_hash != person.topology_hash:
             raise TopologyMismatchError(
-                f"The file given as --vertices is of mesh {topology_hash}, the photo's head of {person.topology_hash}; "
+                f"The head's file is of mesh {topology_hash}, the photo's head of {person.topology_hash}; "
                 "use one that `fantasyid edit` or `fantasyid face inspect` wrote, its vertices in their order."
             )
         person = replace(person, vertices=vertices[None].to(person.vertices))

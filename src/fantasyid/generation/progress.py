@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fantasyid.face.types import FaceReading
+
 
 class Progress:
     """Says nothing; a command line, a page or a server say what they are told in their own way.
@@ -50,8 +52,16 @@ class Progress:
         """A sentence the user should read.
 
         Args:
-            text: Such as which of several faces is used.
+            text: Such as a warning.
         """
+
+    def several_faces(self, reading: "FaceReading") -> None:
+        """A photo holds more than one face; a door says how another is chosen.
+
+        Args:
+            reading: Of the face that is used.
+        """
+        self.note(reading.choice_note)
 
 
 SILENT = Progress()

@@ -219,7 +219,7 @@ class GenerationRequest(_Part):
     @model_validator(mode="after")
     def _check(self) -> "GenerationRequest":
         if not self.prompt.strip():
-            raise InvalidRequestError("The prompt is empty; say what happens, such as --prompt 'a person smiles'.")
+            raise InvalidRequestError("The prompt is empty; say what happens, such as 'a person smiles'.")
         if (self.height is None) != (self.width is None):
             raise InvalidRequestError("Of height and width one is missing; give both, or neither for the model's own.")
         person = self.person

@@ -175,7 +175,7 @@ class Studio:
             person = read_person(files, request.person, self.pipeline, preparation)
         for reading in person.readings:
             if reading.num_faces > 1:
-                progress.note(reading.choice_note)
+                progress.several_faces(reading)
         if (request.person.edits or files.head is not None) and self.pipeline.config.follows_vertices is not True:
             measured = self.pipeline.config.follows_vertices is not None
             follows = "does not follow" if measured else "was never measured to follow"

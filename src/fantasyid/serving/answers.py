@@ -31,6 +31,8 @@ class Video(BaseModel):
     error: JobError | None
     seed: int | None
     """Gives the same video again."""
+    note: str | None
+    """What there is to know, such as which of several faces is shown."""
 
 
 class VideoList(BaseModel):
@@ -101,4 +103,5 @@ def describe(folder: VideoFolder, service: VideoService) -> Video:
         seconds=seconds,
         error=state.error,
         seed=request.seed,
+        note=state.note,
     )

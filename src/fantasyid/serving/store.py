@@ -67,6 +67,8 @@ class JobState(_Kept):
     """How often a worker began."""
     ended_at: float | None = None
     """Unix seconds; None before."""
+    note: str | None = None
+    """What its client should know."""
     error: JobError | None = None
 
 

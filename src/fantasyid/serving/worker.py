@@ -21,6 +21,7 @@ from fantasyid.core.errors import (
     OutOfMemoryError,
 )
 from fantasyid.core.input_files import file_sha256
+from fantasyid.face.types import FaceReading
 from fantasyid.generation.output import save_generation
 from fantasyid.generation.person import Person, PersonFiles
 from fantasyid.generation.progress import SILENT, Progress
@@ -156,8 +157,7 @@ class Worker:
                 if state.attempts >= MOST_ATTEMPTS:
                     self._fail(folder, state, "worker_lost", f"The server died {MOST_ATTEMPTS} times while making it.")
                     return
-                folder.set_state(begun)
-                self._make(folder, begun)
+                begun = self._make(folder, folder.set_state(begun))
             folder.set_state(begun.model_copy(update=_ended("completed", progress=100)))
         except DeletedError:
             return
@@ -177,7 +177,7 @@ class Worker:
         error = JobError(code=code, message=message)
         folder.set_state(state.model_copy(update=_ended("failed", error=error)))
 
-    def _make(self, folder: VideoFolder, state: JobState) -> None:
+    def _make(self, folder: VideoFolder, state: JobState) -> JobState:
         job, progress = folder.job(), _FolderProgress(folder, state, self._stop)
         with _fault_of_the_server():
             studio = self.studio(job.request.model, progress)
@@ -188,9 +188,13 @@ class Worker:
         with _fault_of_the_server():
             folder.outputs.check_room(request.num_frames, request.height, request.width)
         person = None if request.person is None else self._read(studio, request, progress)
+        for reading in () if person is None else person.readings:
+            if reading.num_faces > 1:  # told for each video, though it is read once
+                progress.several_faces(reading)
         (video,) = studio.videos(request, progress=progress, person=person)
         progress.check()
         save_generation(folder.outputs, video.frames, video.portrait, video.record)
+        return progress.state
 
     def _read(self, studio: Studio, request: GenerationRequest, progress: Progress) -> Person:
         """The person of a request, read once for all videos of the last few people."""
@@ -232,7 +236,8 @@ class _FolderProgress(Progress):
 
     def __init__(self, folder: VideoFolder, state: JobState, stop: threading.Event) -> None:
         self._folder = folder
-        self._state = state
+        self.state = state
+        """As it was written last."""
         self._stop = stop
 
     def check(self) -> None:
@@ -255,7 +260,14 @@ class _FolderProgress(Progress):
         def tell(done: int) -> None:
             self.check()
             percent = 99 * done // total  # the frames are still to be decoded and written
-            if percent != self._state.progress:
-                self._state = self._folder.set_state(self._state.model_copy(update={"progress": percent}))
+            if percent != self.state.progress:
+                self._write(progress=percent)
 
         yield tell
+
+    def several_faces(self, reading: FaceReading) -> None:
+        """See `Progress.several_faces`."""
+        self._write(note=f"{reading.choice_note} Choose with face_index.")
+
+    def _write(self, **changes: Any) -> None:
+        self.state = self._folder.set_state(self.state.model_copy(update=changes))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fantasyid import __version__
 from fantasyid.core.errors import FantasyIDError
+from fantasyid.face.types import FaceReading
 from fantasyid.generation.progress import Progress
 from fantasyid.ui.notices import Notices
 
@@ -104,6 +105,11 @@ class JobProgress(Progress):
         """See `Progress.note`."""
         said = text.removeprefix("Warning: ")
         self._put(Note(said[:1].upper() + said[1:]))
+
+    def several_faces(self, reading: FaceReading) -> None:
+        """See `Progress.several_faces`; the faces bear their numbers beside the photo, and are chosen there."""
+        used = f"face {reading.face_index + 1}"
+        self.note(f"{reading.num_faces} faces found; using {used}. Choose another one under the photo.")
 
     def _check(self) -> None:
         if self._cancel.is_set():

@@ -94,6 +94,21 @@ def test_without_a_person_anybody_is_shown(server: Server) -> None:
     assert (asked.person, asked.use_reference, asked.use_identity_tokens) == (None, False, False)
 
 
+def test_of_several_faces_it_says_which_is_used(server: Server, photo: bytes) -> None:
+    pair = Image.new("RGB", (912, 512))
+    with Image.open(io.BytesIO(photo)) as portrait:
+        pair.paste(portrait)
+        pair.paste(portrait.resize((400, 400)), (512, 0))
+    content = io.BytesIO()
+    pair.save(content, "PNG")
+    for seed in (1, 2):  # the person of the second is not read again
+        video = server.wait(server.create(photo=content.getvalue(), face_index=1, seed=seed))
+        assert video.status == "completed"
+        assert video.note.startswith("2 faces found; using face 1. ")
+        assert video.note.endswith(" Choose with face_index.")
+    assert server.wait(server.create(photo=photo)).note is None
+
+
 def test_without_a_face_it_fails_and_says_so(server: Server) -> None:
     grey = io.BytesIO()
     Image.new("RGB", (300, 300), "grey").save(grey, "PNG")
