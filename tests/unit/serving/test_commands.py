@@ -96,14 +96,17 @@ def test_the_page_lies_at_the_root_behind_a_key(tmp_path: Path, model: ModelRequ
             seen["wrong"] = client.post("/login", data={"username": "x", "password": "a-key"})
             seen["right"] = client.post("/login", data={"username": "x", "password": "clé"})
             seen["open"] = client.get("/config")
-        return "open" in seen
+            seen["a file"] = client.get(f"/gradio_api/file={tmp_path / 'keys.txt'}")
+            seen["large"] = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(53_000_000))})
+        return "large" in seen
 
     asked = ("serve", "--outputs", tmp_path / "videos", "--port", port, "--api-keys", tmp_path / "keys.txt")
     said = run_until(looked, *asked, "--model", model.name, *MACHINE)
     assert said.exit_code == 128 + signal.SIGTERM, said.output
     assert f"the page at {url} until" in said.stderr
     assert {name: answer.status_code for name, answer in seen.items()} == {
-        **{"api": 401, "elsewhere": 404, "page": 200, "config": 401, "wrong": 400, "right": 200, "open": 200}
+        **{"api": 401, "elsewhere": 404, "page": 200, "config": 401, "wrong": 400, "right": 200, "open": 200},
+        **{"a file": 403, "large": 413},
     }
     assert "API key" in seen["page"].text
     assert seen["elsewhere"].json()["error"]["message"].startswith("There is nothing at GET /v1/elsewhere")
