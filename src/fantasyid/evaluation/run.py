@@ -141,12 +141,14 @@ def _run_part(
     for system, of_system in groupby(rows, key=lambda row: row.system):
         maker = makers[system]() if system in makers else None
         for row in of_system:
-            kept = read_kept(item_path(out, row), RunItem)
+            kept, made_of, made_sha256 = read_kept(item_path(out, row), RunItem), None, None
             try:
                 video, made_of = _video(row, base, out, maker, folders[system], kept)
+                made_sha256 = None if made_of is None else file_sha256(video)
                 item = _judge(row, video, made_of, instruments, reference, kept)
             except FantasyIDError as error:
-                item = _item(row, judge.name, failure=f"{type(error).__name__}: {error}")
+                # A video that could not be judged is there all the same, and need not be made again.
+                item = _item(row, judge.name, made_of, made_sha256, failure=f"{type(error).__name__}: {error}")
             if item != kept:
                 make_folder(item_path(out, row).parent)
                 write_file(item_path(out, row), item.model_dump_json().encode())
@@ -223,7 +225,12 @@ def read_items(out: Path, rows: Sequence[RunRow]) -> list[RunItem]:
         InvalidRequestError: The run is not finished.
     """
     found = [read_kept(item_path(out, row), RunItem) for row in rows]
-    items = [item for item in found if item is not None and item.recognizer]
+    keys = {metric.definition.key for metric in all_metrics()}
+    items = [
+        item
+        for item in found
+        if item is not None and (item.measured.keys() >= keys or (item.recognizer and item.failure))
+    ]
     if len(items) < len(rows):
         missing = f"{len(rows) - len(items)} of {len(rows)} videos"
         raise InvalidRequestError(f"{missing} of {out} are not judged; run `fantasyid evaluate run` again.")

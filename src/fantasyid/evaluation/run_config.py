@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fantasyid.core.bounds import SEED
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
+from fantasyid.evaluation.metrics.interface import MeanOfVideos
+from fantasyid.evaluation.metrics.registry import metric_of
 from fantasyid.evaluation.protocol import Aspect, Person, read_people
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic")
@@ -50,17 +52,25 @@ class People(_Part):
             base: What paths are relative to.
 
         Raises:
-            InvalidRequestError: There is nobody.
+            InvalidRequestError: There is nobody, or there are fewer than `first`.
         """
         if self.portraits is not None:
             folder = base / self.portraits
             check_input_file(folder / "manifest.csv", "manifest")
-            return read_people(folder / "manifest.csv", self.split)[: self.first], folder
+            return self._first(read_people(folder / "manifest.csv", self.split), folder), folder
         folder = base / (self.photos or "")
         files = sorted(file for file in folder.glob("*") if file.suffix.lower() in _PHOTO_SUFFIXES)
         if not files:
             raise InvalidRequestError(f"There are no photos in {folder}; check the path given as people.photos.")
-        return tuple(Person(file.stem, file.name, self.caption, "") for file in files)[: self.first], folder
+        return self._first(tuple(Person(file.stem, file.name, self.caption, "") for file in files), folder), folder
+
+    def _first(self, people: tuple[Person, ...], folder: Path) -> tuple[Person, ...]:
+        if self.first is not None and self.first > len(people):
+            raise InvalidRequestError(
+                f"There are {len(people)} people in {folder}, and people.first asks for {self.first}; add photos, or "
+                "ask for fewer."
+            )
+        return people[: self.first]
 
 
 class Prompt(_Part):
@@ -72,6 +82,23 @@ class Prompt(_Part):
     """The prompt; `{person}` becomes what the person is called."""
     asks: frozenset[Aspect] = frozenset()
     """What of the photo it overrules: what still follows the photo then is copied."""
+
+
+class Opposites(_Part):
+    """Two prompts that ask for opposite things, and what tells whether they were obeyed; see `obedience`."""
+
+    measure: str
+    """Key of a metric that has a number of each video."""
+    higher: Name
+    """Key of the prompt whose video must have more of it."""
+    lower: Name
+    """Key of the other."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Opposites":
+        if not isinstance(metric_of(self.measure), MeanOfVideos):
+            raise ValueError(f"the metric {self.measure} has no number of each video by itself")
+        return self
 
 
 class VideoFolder(_Part):
@@ -117,6 +144,8 @@ class RunConfig(_Part):
 
     people: People
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
+    opposites: tuple[Opposites, ...] = ()
+    """Which prompts tell whether prompts are obeyed."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=SEED.low, le=SEED.high)], ...], Field(min_length=1)]
     """Each is used for everybody, so that systems differ in nothing else."""
     systems: Annotated[tuple[System, ...], Field(min_length=1)]
@@ -133,9 +162,13 @@ class RunConfig(_Part):
             ("systems", [system.name for system in self.systems]),
             ("prompts", [prompt.key for prompt in self.prompts]),
             ("seeds", [str(seed) for seed in self.seeds]),
+            ("opposites", [f"{pair.higher} over {pair.lower}" for pair in self.opposites]),
         ):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{what} names {', '.join(sorted(twice))} twice")
+        asked = {key for pair in self.opposites for key in (pair.higher, pair.lower)}
+        if unknown := asked - {prompt.key for prompt in self.prompts}:
+            raise ValueError(f"opposites names {', '.join(sorted(unknown))}, which is none of the prompts")
         if self.compared_with not in {system.name for system in self.systems}:
             raise ValueError(f"compared_with is {self.compared_with!r}, which is none of the systems")
         return self

@@ -1,17 +1,20 @@
 """The paper's Tables 2 and 3, and all numbers beside them, from the items of a run."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fantasyid.evaluation.metrics.interface import Better, Measured, Metric
+from fantasyid.evaluation.metrics.interface import Better, MeanOfVideos, Measured
 from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
+from fantasyid.evaluation.obedience import obeyed
 from fantasyid.evaluation.run import RunItem
-from fantasyid.evaluation.run_config import RunConfig
+from fantasyid.evaluation.run_config import Opposites, RunConfig
 from fantasyid.evaluation.statistics import Draw, ReportLine, report_line, swap_test
 
 PAPER_COLUMNS = ("face_frechet_distance", "reference_similarity", "inter_frame_similarity", "face_motion_per_second")
@@ -34,7 +37,7 @@ class Comparison(_Record):
 
 
 class MetricColumn(_Record):
-    """One metric for all systems."""
+    """One number for all systems."""
 
     key: str
     title: str
@@ -71,6 +74,17 @@ _People = Sequence[Sequence[Measured[Any]]]
 _Value = Callable[[Draw], float | None]
 
 
+@dataclass(frozen=True)
+class _Number:
+    """One number of many videos: what it is called, what of a person's videos it is made of, and how."""
+
+    key: str
+    title: str
+    better: Better
+    measured: Callable[[Sequence[RunItem]], list[Measured[Any]]]
+    combine: Callable[[Sequence[Measured[Any]]], float | None]
+
+
 def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
     """Make all numbers.
 
@@ -83,24 +97,14 @@ def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
     systems = tuple(system.name for system in config.systems)
     people = sorted({item.person for item in items})
     judged = [item for item in items if item.failure is None]
-    columns = []
-    for metric in all_metrics():
-        videos = {name: _by_person(metric, judged, name, people) for name in systems}
-        values = {name: _of_drawn(metric, videos[name]) for name in systems}
-        base, others = config.compared_with, set(systems) - {config.compared_with}
-        exchanged = {name: _exchanged(metric, videos[name], videos[base]) for name in others}
-        columns.append(
-            MetricColumn(
-                key=metric.definition.key,
-                title=metric.definition.title(items[0].recognizer),
-                better=metric.definition.better,
-                lines=tuple(report_line(name, values[name], len(people)) for name in systems),
-                comparisons=tuple(
-                    _compare(values[name], values[base], exchanged[name], len(people)) if name in others else None
-                    for name in systems
-                ),
-            )
-        )
+    of_person = {
+        name: [[item for item in judged if (item.system, item.person) == (name, person)] for person in people]
+        for name in systems
+    }
+    columns = [
+        _column(number, {name: [number.measured(theirs) for theirs in of_person[name]] for name in systems}, config)
+        for number in _numbers(config, items[0].recognizer)
+    ]
     hashes = sorted(kept.made_of for item in judged for kept in item.measured.values())
     return RunTable(
         recognizer=items[0].recognizer,
@@ -119,37 +123,67 @@ def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
     )
 
 
-def _by_person(metric: Metric[Any], items: Sequence[RunItem], system: str, people: Sequence[str]) -> _People:
-    key = metric.definition.key
-    return [
-        [
-            Measured(item.person, item.prompt_key, item.measured[key].value)
-            for item in items
-            if item.system == system and item.person == person
-        ]
-        for person in people
-    ]
+def _numbers(config: RunConfig, recognizer: str) -> Iterator[_Number]:
+    """All metrics, then how far prompts are obeyed: together, and each pair of them."""
+    for metric in all_metrics():
+        of, key = metric.definition, metric.definition.key
+        measured = partial(_measured, key)
+        yield _Number(key, of.title(recognizer), of.better, measured, metric.combine)
+    pairs, mean = config.opposites, MeanOfVideos().combine
+    if pairs:
+        together = partial(_obeyed, pairs)
+        yield _Number("prompt_obedience", "prompts obeyed", "higher", together, mean)
+    for pair in pairs:
+        key = f"obeyed_{pair.measure}_{pair.higher}_{pair.lower}"
+        title = f"prompts obeyed: {pair.higher} over {pair.lower} ({metric_of(pair.measure).definition.name})"
+        yield _Number(key, title, "higher", partial(_obeyed, [pair]), mean)
 
 
-def _of_drawn(metric: Metric[Any], people: _People) -> _Value:
-    """The metric of the people drawn; each draw is computed once, because all comparisons use the same ones."""
+def _measured(key: str, items: Sequence[RunItem]) -> list[Measured[Any]]:
+    return [Measured(item.person, item.prompt_key, item.measured[key].value) for item in items]
+
+
+def _obeyed(pairs: Sequence[Opposites], items: Sequence[RunItem]) -> list[Measured[Any]]:
+    return [video for pair in pairs for video in obeyed(pair, items)]
+
+
+def _column(number: _Number, videos: Mapping[str, _People], config: RunConfig) -> MetricColumn:
+    """One number of all systems, from what was measured of each person's videos."""
+    base, num_people = config.compared_with, len(videos[config.compared_with])
+    values = {name: _of_drawn(number, people) for name, people in videos.items()}
+    return MetricColumn(
+        key=number.key,
+        title=number.title,
+        better=number.better,
+        lines=tuple(report_line(name, values[name], num_people) for name in videos),
+        comparisons=tuple(
+            None
+            if name == base
+            else _compare(values[name], values[base], _exchanged(number, people, videos[base]), num_people)
+            for name, people in videos.items()
+        ),
+    )
+
+
+def _of_drawn(number: _Number, people: _People) -> _Value:
+    """The number of the people drawn; each draw is computed once, because all comparisons use the same ones."""
     known: dict[bytes, float | None] = {}
 
     def value(draw: Draw) -> float | None:
         name = draw.tobytes()
         if name not in known:
-            known[name] = metric.combine([video for index in draw for video in people[index]])
+            known[name] = number.combine([video for index in draw for video in people[index]])
         return known[name]
 
     return value
 
 
-def _exchanged(metric: Metric[Any], people: _People, base: _People) -> Callable[[NDArray[np.bool_]], float | None]:
+def _exchanged(number: _Number, people: _People, base: _People) -> Callable[[NDArray[np.bool_]], float | None]:
     """The difference of two systems after some people's videos changed places."""
 
     def difference(swapped: NDArray[np.bool_]) -> float | None:
         rows = [(b, a) if swap else (a, b) for a, b, swap in zip(people, base, swapped, strict=True)]
-        return _less(*(metric.combine([video for row in rows for video in row[side]]) for side in (0, 1)))
+        return _less(*(number.combine([video for row in rows for video in row[side]]) for side in (0, 1)))
 
     return difference
 

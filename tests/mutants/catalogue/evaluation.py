@@ -9,6 +9,7 @@ _KEPT = "tests/unit/evaluation/test_kept.py::test_what_is_made_of_something_else
 _METRICS = "tests/unit/evaluation/test_metrics.py::"
 _NEIGHBOURS = "tests/unit/evaluation/test_scores.py::test_similarity_between_frames_is_the_mean_of_neighbours"
 _PEOPLE = "tests/unit/evaluation/test_protocol.py::test_people_of_the_split_with_their_largest_face"
+_RUN, _TABLES = "tests/unit/evaluation/test_run.py::", "tests/unit/evaluation/test_tables.py::"
 _PAGE = "tests/unit/evaluation/test_page.py::"
 _JUDGE, _FLOW, _IN_FRAMES = (
     "evaluation/identity.py",
@@ -161,6 +162,104 @@ EVALUATION = (
         "portrait.split == split and ",
         "",
         _PEOPLE,
+    ),
+    Mutation(
+        "a video that was made is not made again",
+        "evaluation/run.py",
+        "if kept is None or kept.made_of != made_of or ",
+        "if True or ",
+        _RUN + "test_what_is_there_is_neither_made_nor_judged_again",
+    ),
+    Mutation(
+        "a video that is made of something else is made anew",
+        "evaluation/run.py",
+        "kept is None or kept.made_of != made_of or not",
+        "kept is None or not",
+        _RUN + "test_what_is_made_of_something_else_is_made_anew",
+    ),
+    Mutation(
+        "a video that was changed is made anew",
+        "evaluation/run.py",
+        " or kept.video_sha256 != file_sha256(path)",
+        "",
+        _RUN + "test_what_is_made_of_something_else_is_made_anew",
+    ),
+    Mutation(
+        "a video that could not be judged is not made again",
+        "evaluation/run.py",
+        "_item(row, judge.name, made_of, made_sha256, ",
+        "_item(row, judge.name, None, made_sha256, ",
+        _RUN + "test_what_was_made_but_not_judged_is_not_made_again",
+    ),
+    Mutation(
+        "a video that fails is told",
+        "evaluation/run.py",
+        'failure=f"{type(error).__name__}: {error}"',
+        "failure=None",
+        _RUN + "test_what_fails_is_told_and_tried_again",
+    ),
+    Mutation(
+        "a run that is not finished has no tables",
+        "evaluation/run.py",
+        "if len(items) < len(rows):",
+        "if not items:",
+        _RUN + "test_a_killed_run_goes_on_where_it_was",
+    ),
+    Mutation(
+        "what an earlier version did not measure is judged again",
+        "evaluation/run.py",
+        "item.measured.keys() >= keys",
+        "item.measured",
+        _RUN + "test_what_an_earlier_version_did_not_measure_is_not_judged",
+    ),
+    Mutation(
+        "failed videos are in no number",
+        "evaluation/tables.py",
+        "judged = [item for item in items if item.failure is None]",
+        "judged = [item for item in items if item.measured or item.failure is None]",
+        _TABLES + "test_a_failed_video_is_in_no_number_and_is_named",
+    ),
+    Mutation(
+        "systems are compared on the same people",
+        "evaluation/tables.py",
+        "videos[base]), num_people)",
+        "videos[base][::-1]), num_people)",
+        _TABLES + "test_numbers_differences_and_tests",
+    ),
+    Mutation(
+        "the best of what should be low is the lowest",
+        "evaluation/tables.py",
+        'return max(values) if column.better == "higher" else min(values)',
+        "return max(values)",
+        _TABLES + "test_the_best_is_the_highest_or_the_lowest",
+    ),
+    Mutation(
+        "Table 2 has no ablations",
+        "evaluation/tables.py",
+        " if name not in table.ablations)",
+        ")",
+        _TABLES + "test_markdown",
+    ),
+    Mutation(
+        "a video without a face obeys no prompt",
+        "evaluation/obedience.py",
+        "shown = isinstance(more, float) and isinstance(less, float) and more > less",
+        "shown = not isinstance(more, float) or not isinstance(less, float) or more > less",
+        _TABLES + "test_prompts_are_obeyed_where_the_first_shows_more",
+    ),
+    Mutation(
+        "prompts are compared within one seed",
+        "evaluation/obedience.py",
+        "number = {(item.person, item.seed, item.prompt_key)",
+        "number = {(item.person, min(one.seed for one in items), item.prompt_key)",
+        _TABLES + "test_a_pair_counts_within_one_seed",
+    ),
+    Mutation(
+        "no fewer people are shown than are asked for",
+        "evaluation/run_config.py",
+        "if self.first is not None and self.first > len(people):",
+        "if self.first is not None and not people:",
+        _RUN + "test_the_protocol_is_fifty_prompts_and_eight_motions_of_fifty_people",
     ),
     Mutation(
         "names on the page of a run are words",

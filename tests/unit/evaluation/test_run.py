@@ -15,12 +15,14 @@ from skimage.data import astronaut
 from fantasyid.cli.evaluate_run import StudioMaker, system_request
 from fantasyid.core.errors import InvalidRequestError, OutOfMemoryError
 from fantasyid.core.video import write_video
+from fantasyid.evaluation.protocol import ACTION_PAIRS, IDENTITY_PROMPTS, OPPOSITE_PROMPTS
 from fantasyid.evaluation.run import RunItem, read_items, run
 from fantasyid.evaluation.run_config import RunConfig, RunRow, System, read_run_config, run_rows
 from fantasyid.evaluation.tables import RunTable
 from tests.commands import refusal
 from tests.commands import run as run_command
 
+ROOT = Path(__file__).parents[3]
 FACE = cv2.resize(astronaut()[20:220, 130:330], (128, 128), interpolation=cv2.INTER_AREA)
 OURS = {"name": "ours", "request": {}}
 THEIRS = {"name": "theirs", "videos": {"folder": "theirs", "pattern": "{person}/{prompt}-{seed}.mp4"}}
@@ -31,6 +33,8 @@ CONFIG = {
     "systems": [OURS, THEIRS],
     "compared_with": "ours",
 }
+
+OPPOSITES = {"measure": "smile", "higher": "smile", "lower": "serious"}
 
 
 @dataclass
@@ -129,6 +133,9 @@ def test_what_was_made_but_not_judged_is_not_made_again(folder: Path) -> None:
     assert items[0].failure is not None
     assert items[0].failure.startswith("NoFaceError: No face was found in the photo")
     assert items[1].failure is None, "others go on"
+    assert maker.made == ["a_smile_7", "b_smile_7"]
+    assert carry_out(folder, maker) == items
+    assert maker.made == []
 
 
 @pytest.mark.parametrize("change", ["version", "prompt", "video"])
@@ -217,6 +224,10 @@ def test_the_commands(folder: Path) -> None:
         ({"systems": [{"name": "theirs", "request": {"seed": 1}}]}, "gives seed, which is each video's own"),
         ({"systems": [{"name": "theirs", "request": {"steps": 1}}]}, "system theirs cannot be used (steps: Extra"),
         ({"systems": [{"name": "theirs", "request": {"guidance_scale": -1}}]}, "guidance_scale is -1"),
+        ({"people": {"photos": "photos", "first": 3}}, "There are 2 people in"),
+        ({"opposites": [OPPOSITES | {"measure": "cheer"}]}, "There is no metric 'cheer'; there are"),
+        ({"opposites": [OPPOSITES | {"measure": "detection_rate"}]}, "detection_rate has no number of each video"),
+        ({"opposites": [OPPOSITES]}, "opposites names serious, which is none of the prompts"),
         ({"surprise": 1}, "surprise: Extra inputs"),
     ],
 )
@@ -238,6 +249,40 @@ def test_rows_are_every_person_with_every_prompt_and_seed(folder: Path) -> None:
         ("a_smile_3", "A woman smiles.", folder / "photos" / "a.png"),
         ("a_smile_4", "A woman smiles.", folder / "photos" / "a.png"),
     ]
+
+
+def test_what_an_earlier_version_did_not_measure_is_not_judged(folder: Path) -> None:
+    config = RunConfig.model_validate(CONFIG | {"systems": [THEIRS], "compared_with": "theirs"})
+    rows = list(run_rows(config, folder))
+    (first, _) = run(config, rows, folder, folder / "out", {})
+    (path,) = (folder / "out" / "items").rglob("a_*.json")
+    less = {key: value for key, value in first.measured.items() if key != "jitter"}
+    path.write_text(first.model_copy(update={"measured": less}).model_dump_json())
+    with pytest.raises(InvalidRequestError, match="1 of 2 videos"):
+        read_items(folder / "out", rows)
+    assert run(config, rows, folder, folder / "out", {})[0] == first
+
+
+def test_the_protocol_is_fifty_prompts_and_eight_motions_of_fifty_people(tmp_path: Path) -> None:
+    path = ROOT / "configs" / "eval" / "protocol.yaml"
+    config = read_run_config(path)
+    assert len({prompt.text for prompt in config.prompts}) == len(config.prompts) == 50 + 8
+    assert all(prompt.text.startswith("{person} ") and prompt.text.endswith(".") for prompt in config.prompts)
+    motions = {prompt.key: prompt for prompt in (*IDENTITY_PROMPTS, *OPPOSITE_PROMPTS)}
+    assert {key: prompt.text for key, prompt in motions.items()} == {
+        prompt.key: prompt.text for prompt in config.prompts[50:]
+    }
+    assert all(prompt.asks == motions[prompt.key].asks for prompt in config.prompts[50:])
+    pairs = [(pair.measure, pair.higher, pair.lower) for pair in config.opposites]
+    assert pairs == [(pair.measure, pair.higher, pair.lower) for pair in ACTION_PAIRS]
+    (tmp_path / "portraits").mkdir()
+    for number in range(51):
+        (tmp_path / "portraits" / f"{number:02}.jpg").touch()
+    assert len(list(run_rows(config, tmp_path))) == 50 * 58
+    for number in range(2):
+        (tmp_path / "portraits" / f"{number:02}.jpg").unlink()
+    with pytest.raises(InvalidRequestError, match=r"There are 49 people in .*, and people.first asks for 50"):
+        list(run_rows(config, tmp_path))
 
 
 # Our own videos

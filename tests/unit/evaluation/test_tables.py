@@ -1,18 +1,19 @@
 """The tables, from measurements whose answer is known."""
 
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from fantasyid.evaluation.kept import KeptMeasurement
+from fantasyid.evaluation.metrics.interface import Better
 from fantasyid.evaluation.metrics.registry import all_metrics
 from fantasyid.evaluation.run import RunItem
 from fantasyid.evaluation.run_config import RunConfig
-from fantasyid.evaluation.statistics import swap_test
+from fantasyid.evaluation.statistics import ReportLine, swap_test
 from fantasyid.evaluation.table_forms import to_latex, to_markdown
-from fantasyid.evaluation.tables import RunTable, build_table
+from fantasyid.evaluation.tables import MetricColumn, RunTable, best_of, build_table
 
 PEOPLE = ("p1", "p2", "p3", "p4")
 CONFIG = RunConfig.model_validate(
@@ -31,14 +32,14 @@ CONFIG = RunConfig.model_validate(
 RS = {"ours": (0.5, 0.6, 0.7, 0.8), "their_s": (0.4, 0.5, 0.5, 0.6), "w-o-FA": (0.5, 0.6, 0.7, 0.8)}
 
 
-def item(system: str, person: str, failure: str | None = None, **values: Any) -> RunItem:
+def item(system: str, person: str, failure: str | None = None, prompt_key: str = "smile", **values: Any) -> RunItem:
     empty: dict[str, Any] = {metric.definition.key: None for metric in all_metrics()}
     empty |= {"face_frechet_distance": "1 AAAAAA==", "median_distance": (), "detection_rate": (2, 2)}
     measured = {key: KeptMeasurement(made_of="0" * 64, value=value) for key, value in (empty | values).items()}
     return RunItem(
         system=system,
         person=person,
-        prompt_key="smile",
+        prompt_key=prompt_key,
         seed=0,
         recognizer="dlib-resnet",
         made_of=None,
@@ -106,6 +107,16 @@ def test_markdown(table: RunTable) -> None:
     assert "-0.150 [-0.200 to -0.100], p 0.1" in third
 
 
+def test_the_best_is_the_highest_or_the_lowest() -> None:
+    values = (("a", 0.3), ("b", 0.1), ("c", 0.2), ("d", None))
+    lines = tuple(ReportLine(name=name, value=value, low=None, high=None) for name, value in values)
+    found = {
+        better: best_of(MetricColumn(key="", title="", better=better, lines=lines, comparisons=()), "acd")
+        for better in get_args(Better)
+    }
+    assert found == {"higher": 0.3, "lower": 0.2, "neither": None}
+
+
 def test_latex(table: RunTable) -> None:
     text = to_latex(table)
     assert r" & Frechet distance of faces, own features $\downarrow$ & RS (dlib-resnet) $\uparrow$ & " in text
@@ -122,6 +133,46 @@ def test_without_ablations_there_is_no_third_table() -> None:
     config = CONFIG.model_copy(update={"systems": CONFIG.systems[:2]})
     text = to_markdown(build_table(config, [one for one in items() if one.system != "w-o-FA"]))
     assert "Table 3" not in text
+
+
+OPPOSITES = {
+    "prompts": [{"key": "smile", "text": "Smiles."}, {"key": "serious", "text": "Is serious."}],
+    "opposites": [{"measure": "smile", "higher": "smile", "lower": "serious"}],
+}
+
+
+def test_prompts_are_obeyed_where_the_first_shows_more() -> None:
+    config = RunConfig.model_validate(CONFIG.model_dump() | OPPOSITES)
+    shown = {"ours": (0.9, 0.9, 0.9, None), "their_s": (0.7, 0.7, 0.9, 0.7), "w-o-FA": (0.7, 0.7, 0.7, 0.7)}
+    videos = [
+        item(system, person, prompt_key=key, smile=smile if key == "smile" else 0.8)
+        for system, smiles in shown.items()
+        for person, smile in zip(PEOPLE, smiles, strict=True)
+        for key in ("serious", "smile")
+    ]
+    table = build_table(config, videos)
+    obeyed = column(table, "prompt_obedience")
+    # Without a face nothing was done.
+    assert [line.value for line in obeyed.lines] == [0.75, 0.25, 0]
+    assert [line.value for line in column(table, "obeyed_smile_smile_serious").lines] == [0.75, 0.25, 0]
+    assert obeyed.comparisons[1].difference == -0.5
+    assert "| prompts obeyed: smile over serious (smile) ↑ | 0.750 [" in to_markdown(table)
+    # A video whose opposite failed says nothing.
+    failed = item("ours", "p4", "OutOfMemoryError: no memory.", prompt_key="serious")
+    rest = [one for one in videos if (one.system, one.person, one.prompt_key) != ("ours", "p4", "serious")]
+    assert column(build_table(config, [*rest, failed]), "prompt_obedience").lines[0].value == 1
+
+
+def test_a_pair_counts_within_one_seed() -> None:
+    config = RunConfig.model_validate(
+        CONFIG.model_dump() | OPPOSITES | {"seeds": [0, 1], "systems": CONFIG.systems[:1]}
+    )
+    smiles = {("smile", 0): 0.5, ("serious", 0): 0.6, ("smile", 1): 0.9, ("serious", 1): 0.8}
+    videos = [
+        item("ours", "p1", prompt_key=key, smile=smile).model_copy(update={"seed": seed})
+        for (key, seed), smile in smiles.items()
+    ]
+    assert column(build_table(config, videos), "prompt_obedience").lines[0].value == 0.5
 
 
 def test_the_swap_test_is_that_of_all_exchanges() -> None:
