@@ -35,6 +35,14 @@ class Recognizer(StrEnum):
     arcface = "arcface"
 
 
+class Protocol(StrEnum):
+    """Whose numbers are wanted."""
+
+    own = "own"
+    consisid = "consisid-compat"
+    opens2v = "opens2v-compat"
+
+
 evaluate_app = typer.Typer(help="Measure videos.", no_args_is_help=True, rich_markup_mode="rich")
 
 
@@ -51,6 +59,10 @@ def identity(
     arcface_folder: Annotated[
         Path | None, typer.Option(help=f"Folder of insightface's two models. Default: {ARCFACE_FOLDER}.")
     ] = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="Our numbers, or those of ConsisID's or OpenS2V's code with its defects, by ArcFace."),
+    ] = Protocol.own,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Measure how well VIDEO shows the person in REFERENCE: RS, IFS, FM, faces found, frames verified.
@@ -66,6 +78,14 @@ def identity(
     if arcface_folder is not None and recognizer is not Recognizer.arcface:
         raise InvalidRequestError("--arcface-folder is for --recognizer arcface; give that too, or leave it out.")
     progress = ConsoleProgress()
+    if protocol is not Protocol.own:
+        if recognizer is not Recognizer.arcface or face is not None:
+            raise InvalidRequestError(
+                f"--protocol {protocol.value} takes ArcFace and the largest face; give --recognizer arcface, and no "
+                "--face."
+            )
+        _print_peers(reference, video, protocol, arcface_folder or ARCFACE_FOLDER, as_json)
+        return
     with progress.stage("Starting"):
         from fantasyid.evaluation.identity import Judge
         from fantasyid.evaluation.metrics.interface import value_of_one
@@ -160,6 +180,21 @@ def _said_of(credentials: "Credentials | None") -> str:
         f"valid, signed by {party} ({signer}): unchanged since. It {says} that a trained model made it; its program is "
         f"{program}."
     )
+
+
+def _print_peers(reference: Path, video: Path, protocol: Protocol, arcface_folder: Path, as_json: bool) -> None:
+    from fantasyid.core.imaging import read_photo
+    from fantasyid.core.video import read_video
+    from fantasyid.evaluation.identity import Judge
+    from fantasyid.evaluation.peers import PROTOCOLS
+
+    judge = Judge.arcface(arcface_folder)
+    numbers = PROTOCOLS[protocol.value](judge, read_photo(reference), list(read_video(video)[0]))
+    if as_json:
+        _print_json({"reference": str(reference), "video": str(video), "protocol": protocol.value, **numbers})
+        return
+    shown = ", ".join(f"{name} {'none' if value is None else f'{value:.4f}'}" for name, value in numbers.items())
+    typer.echo(f"{protocol.value} ({judge.name}): {shown}. These are the peers' numbers with their defects, not ours.")
 
 
 def _frames(path: Path) -> "Iterable[NDArray[np.uint8]]":

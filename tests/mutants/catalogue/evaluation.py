@@ -10,6 +10,7 @@ _METRICS = "tests/unit/evaluation/test_metrics.py::"
 _NEIGHBOURS = "tests/unit/evaluation/test_scores.py::test_similarity_between_frames_is_the_mean_of_neighbours"
 _PEOPLE = "tests/unit/evaluation/test_protocol.py::test_people_of_the_split_with_their_largest_face"
 _RUN, _TABLES = "tests/unit/evaluation/test_run.py::", "tests/unit/evaluation/test_tables.py::"
+_PEERS = "tests/unit/evaluation/test_peers.py::test_the_numbers_are_those_of_their_own_code"
 _PAGE = "tests/unit/evaluation/test_page.py::"
 _JUDGE, _FLOW, _IN_FRAMES = (
     "evaluation/identity.py",
@@ -216,7 +217,7 @@ EVALUATION = (
         "failed videos are in no number",
         "evaluation/tables.py",
         "judged = [item for item in items if item.failure is None]",
-        "judged = [item for item in items if item.measured or item.failure is None]",
+        "judged = list(items)",
         _TABLES + "test_a_failed_video_is_in_no_number_and_is_named",
     ),
     Mutation(
@@ -260,6 +261,27 @@ EVALUATION = (
         "if self.first is not None and self.first > len(people):",
         "if self.first is not None and not people:",
         _RUN + "test_the_protocol_is_fifty_prompts_and_eight_motions_of_fifty_people",
+    ),
+    Mutation(
+        "the peers count negative cosines as 0",
+        "evaluation/peers.py",
+        "max(0.0, _cosine(reference, embedding))",
+        "_cosine(reference, embedding)",
+        _PEERS,
+    ),
+    Mutation(
+        "the peers look for a face in a grey frame",
+        "evaluation/peers.py",
+        "for shown in (picture, np.asarray(framed, np.uint8)):",
+        "for shown in (picture,):",
+        _PEERS,
+    ),
+    Mutation(
+        "the peers take RGB for BGR",
+        "evaluation/peers.py",
+        "cv2.COLOR_BGR2GRAY",
+        "cv2.COLOR_RGB2GRAY",
+        _PEERS,
     ),
     Mutation(
         "names on the page of a run are words",

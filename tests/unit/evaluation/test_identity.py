@@ -177,6 +177,19 @@ def test_arcface_judges_when_its_models_are_there(tmp_path: Path) -> None:
     assert content["reference_similarity"] == pytest.approx(1, abs=0.05)
     assert content["verification_rate"] == pytest.approx(2 / 3)
 
+    result = CliRunner().invoke(evaluate_app, [*command, *arcface, "--protocol", "opens2v-compat"])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert content["protocol"] == "opens2v-compat"
+    assert content["facesim_arc"] == pytest.approx(1, abs=0.05), "theirs leaves the frame without a face out"
+    assert content["motion_fb"] >= 0
+    result = CliRunner().invoke(evaluate_app, [*command[:-1], *arcface, "--protocol", "consisid-compat"])
+    assert result.stdout.startswith("consisid-compat (arcface w600k_r50): facesim_arc ")
+    for options in (["--recognizer", "dlib"], [*arcface, "--face", "0"]):
+        refused = CliRunner().invoke(evaluate_app, [*command, *options, "--protocol", "consisid-compat"]).exception
+        assert isinstance(refused, InvalidRequestError)
+        assert "takes ArcFace and the largest face" in str(refused)
+
 
 def test_command_refuses_what_is_not_a_video(files: tuple[Path, Path]) -> None:
     result = CliRunner().invoke(evaluate_app, ["identity", "--reference", str(files[0]), "--video", str(files[0])])
