@@ -8,20 +8,17 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.video_processor import VideoProcessor
-from einops import rearrange, repeat
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.checkpoints.builtin import load_builtin
 from fantasyid.checkpoints.folders import load_folder
 from fantasyid.checkpoints.hub import LoadingRequest, download_model
 from fantasyid.checkpoints.released.convert import RELEASE_NAME, RELEASE_REMEDY, converted_from_hub, is_release
-from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
-from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
+from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation
 from fantasyid.core.choices import MemoryPlan
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.imaging import Photo
 from fantasyid.core.upstream import execution_device
-from fantasyid.face.align import FACE_SIZE
 from fantasyid.face.reader import FaceReader
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.face_reader import FaceReaderModel
@@ -29,10 +26,9 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
 from fantasyid.models.vision import FaceVisionModel
-from fantasyid.pipelines import checks, sampling
+from fantasyid.pipelines import checks, sampling, stages
 from fantasyid.pipelines.adapters import AdaptersPipeline
 from fantasyid.pipelines.callbacks import StepCallback, after_each_step
-from fantasyid.pipelines.conditions import PersonNetworks, encode_person, prompt_states
 from fantasyid.pipelines.memory import explain_out_of_memory
 from fantasyid.pipelines.memory_options import MemoryOptionsPipeline
 from fantasyid.pipelines.parallel import DeviceGroup
@@ -106,7 +102,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
             keep_expression_and_pose=keep_expression_and_pose,
             follows_vertices=follows_vertices,
         )
-        self.vae_scale_factor_spatial = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.vae_scale_factor_spatial = stages.pixels_per_latent(vae)
         self.vae_scale_factor_temporal = vae.config.temporal_compression_ratio
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial)
         self._face_reader: FaceReader | None = None
@@ -196,12 +192,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
         Returns:
             What `read_identity` needs beside the photo.
         """
-        config, factor = self.transformer.config, self.vae_scale_factor_spatial
-        height = config.sample_height * factor if height is None else height
-        width = config.sample_width * factor if width is None else width
-        style: PhotoStyle = "portrait" if self.identity_encoder is None else self.identity_encoder.photo_style
-        face_size = FACE_SIZE if self.face_vision is None else self.face_vision.config.image_size
-        return IdentityPreparation(style, (height, width), face_size)
+        return stages.identity_preparation(self, height, width)
 
     def encode_prompt(
         self,
@@ -229,23 +220,16 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
             the transformer's dtype, the videos of one prompt side by side.
         """
 
-        def encode(texts: str | list[str] | None) -> torch.Tensor:
-            length, device = self.transformer.config.max_text_seq_length, execution_device(self)
-            return prompt_states(self.tokenizer, self.text_encoder, length, texts, device, truncate)
-
-        def place(states: torch.Tensor) -> torch.Tensor:
-            placed = states.to(execution_device(self), self.transformer.dtype)
-            return repeat(placed, "b l d -> (b n) l d", n=num_videos_per_prompt)
-
-        if prompt_embeds is None:
-            prompt_embeds = encode(prompt)
-        if not do_classifier_free_guidance:
-            return place(prompt_embeds), None
-        if negative_prompt_embeds is None:
-            negative_prompt_embeds = encode(negative_prompt or "")
-        if negative_prompt_embeds.shape[0] == 1:
-            negative_prompt_embeds = negative_prompt_embeds.expand_as(prompt_embeds)
-        return place(prompt_embeds), place(negative_prompt_embeds)
+        return stages.encode_prompt(
+            self,
+            prompt,
+            negative_prompt,
+            do_classifier_free_guidance,
+            num_videos_per_prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            truncate,
+        )
 
     @explain_out_of_memory
     @take_turns
@@ -315,48 +299,43 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
         Raises:
             FantasyIDError: The request cannot be met; the class and message say why.
         """
-        # 1. Defaults of this model, and checks before any work.
-        checks.check_networks(self.transformer, self.scheduler)
-        config, factor = self.transformer.config, self.vae_scale_factor_spatial
-        steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
-        guidance_scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
-        num_frames = config.sample_frames if num_frames is None else num_frames
-        height, width = self.identity_preparation(height, width).reference_size
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         tensor_inputs = callback_on_step_end_tensor_inputs or ["latents"]
-        prompts = checks.check_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, config)
-        checks.check_output(output_type, tensor_inputs)
-        checks.check_numbers(
-            steps, self.scheduler, guidance_scale, guidance_interval, identity_scale, num_videos_per_prompt
+
+        # 1. Defaults of this model, and checks before any work.
+        plan = stages.plan_video(
+            self,
+            prompt=prompt,
+            image=image,
+            negative_prompt=negative_prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
+            identity_scale=identity_scale,
+            use_reference=use_reference,
+            use_identity_tokens=use_identity_tokens,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            generator=generator,
+            num_videos_per_prompt=num_videos_per_prompt,
+            identity_inputs=identity_inputs,
+            latents=latents,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            output_type=output_type,
+            tensor_inputs=tensor_inputs,
         )
-        checks.check_size(config, self.vae, factor, num_frames, height, width)
-        videos = prompts * num_videos_per_prompt
-        checks.check_generator(generator, videos)
-        if image is not None or identity_inputs is not None:
-            checks.check_ways_in(config, self.components, use_reference, use_identity_tokens)
-            checks.check_one_source(image, identity_inputs)
-        latent_frames = (num_frames - 1) // self.vae_scale_factor_temporal + 1
-        padding = padding_frames(config, latent_frames)
-        shape = (videos, padding + latent_frames, self.vae.config.latent_channels, height // factor, width // factor)
-        if latents is not None:
-            checks.check_latents(latents, shape)
-            checks.check_given("latents", latents)
 
         # 2. The person: the photo is read once, and all vertices are checked.
-        if image is not None and (use_reference or use_identity_tokens):
-            preparation = self.identity_preparation(height, width)
-            identity_inputs, _ = read_identity(image, self.face_reader, face_index, preparation)
-        networks = PersonNetworks.chosen(self.components, use_reference, use_identity_tokens)
-        if identity_inputs is not None:
-            size = (height, width) if use_reference else None
-            checks.check_person(identity_inputs, prompts, size, networks.identity_encoder)
+        inputs = stages.find_person(self, plan, image, identity_inputs, face_index, lambda: self.face_reader)
 
         # 3. Text: states of the prompt, and of the null text or the negative prompt for guidance.
-        prompt_embeds, negative_prompt_embeds = self.encode_prompt(
+        text = self.encode_prompt(
             prompt,
             negative_prompt,
-            guidance_scale > 1,
+            plan.guidance_scale > 1,
             num_videos_per_prompt,
             prompt_embeds,
             negative_prompt_embeds,
@@ -364,38 +343,18 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
         )
 
         # 4. What the transformer is told of the person, once and not at every step.
-        device = execution_device(self)
-        has_negative, drops = negative_prompt_embeds is not None, self.config.guidance_drops_identity
-        identity = encode_person(identity_inputs, networks, videos, device, self.transformer.dtype)
-        person = sampling.person_branches(self.transformer, identity, identity_scale, has_negative, drops)
+        person = stages.tell_of_person(self, plan, inputs, has_negative=text[1] is not None)
 
-        # 5. Noise.
-        latents = sampling.starting_latents(self.transformer, self.scheduler, shape, generator, device, latents)
-        if self._devices is not None:
-            video_tokens = shape[1] * shape[3] * shape[4] // config.patch_size**2 // (config.patch_size_t or 1)
-            self._devices.split_tokens(self.transformer, (video_tokens, prompt_embeds.shape[1]))
-            latents = self._devices.share(latents)
-
-        # 6. Denoising.
-        denoiser = sampling.Denoiser(
-            transformer=self.transformer,
-            rotary=rotary_embedding(config, shape[1], shape[3], shape[4], device),
-            guided=person,
-            unguided=person.positive() if has_negative else person,
-            devices=self._devices,
-        )
-        scheduler = sampling.own_scheduler(self.scheduler, steps, device)
-        running = self._for_one_call(scheduler, guidance_scale)
-        start = sampling.SamplingState(latents, prompt_embeds, negative_prompt_embeds, guidance_scale)
+        # 5. Noise and denoising.
+        scheduler = sampling.own_scheduler(self.scheduler, plan.num_inference_steps, execution_device(self))
+        running = self._for_one_call(scheduler, plan.guidance_scale)
         with self.progress_bar(total=running.num_timesteps) as progress_bar:
             after_step = after_each_step(running, callback_on_step_end, tensor_inputs, progress_bar.update)
-            latents = sampling.denoise(denoiser, scheduler, start, generator, guidance_interval, after_step)
+            denoised = stages.denoise(
+                self, plan, text, person, generator, latents, scheduler, after_step, self._devices
+            )
 
-        # 7. Frames.
-        frames: Any = latents[:, padding:]
-        if output_type != "latent":
-            video = decode_video(self.vae, rearrange(frames, "b t c h w -> b c t h w"))
-            sampling.check_finite(video, "The VAE")
-            frames = self.video_processor.postprocess_video(video.float(), output_type=output_type)
+        # 6. Frames.
+        frames = stages.decode(self, denoised, output_type)
         self.maybe_free_model_hooks()
         return FantasyIDPipelineOutput(frames=frames) if return_dict else (frames,)

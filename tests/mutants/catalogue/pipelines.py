@@ -172,6 +172,13 @@ PIPELINES = (
         _STEPS,
     ),
     Mutation(
+        "what fills up the latents is cut off at their start",
+        "pipelines/stages.py",
+        "return latents[:, plan.padding :]",
+        "return latents[:, : len(latents[0]) - plan.padding]",
+        "tests/unit/pipelines/test_shapes.py",
+    ),
+    Mutation(
         "face tokens are of the face crop",
         _CONDITIONS,
         "networks.face_vision(inputs.face_crop.to(device))",
