@@ -119,7 +119,8 @@ def read_index(folder: Path, given: Mapping[str, Any]) -> tuple[dict[str, type],
         given: What the caller brings instead.
 
     Returns:
-        Class by component, without those that are given or left out, and the other arguments of the pipeline.
+        Class by component, without those that are given or left out, and the other arguments of the pipeline: None for
+        what is left out.
 
     Raises:
         MissingWeightsError: There is no `model_index.json`.
@@ -136,15 +137,17 @@ def read_index(folder: Path, given: Mapping[str, Any]) -> tuple[dict[str, type],
     if content.pop("_class_name", None) != "FantasyIDPipeline":
         raise CorruptWeightsError(f"{path} is not of a FantasyIDPipeline; name a folder of one, or {REMEDY}.")
     fields = {name: value for name, value in content.items() if name not in ("_diffusers_version", "_name_or_path")}
-    classes, settings = {}, {}
+    classes, settings, left_out = {}, {}, {}
     for name, value in fields.items():
         if name in given:
             continue
         if name not in CLASSES:
             settings[name] = value
-        elif value != [None, None]:
+        elif value == [None, None]:
+            left_out[name] = None
+        else:
             classes[name] = _class_of(path, name, value)
-    return classes, _validate(path, FolderSettings, settings).model_dump(exclude_unset=True)
+    return classes, {**_validate(path, FolderSettings, settings).model_dump(exclude_unset=True), **left_out}
 
 
 def _class_of(path: Path, name: str, value: Any) -> type:

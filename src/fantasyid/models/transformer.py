@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.configuration_utils import register_to_config
+from diffusers.hooks import FasterCacheConfig
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  diffusers looks for it here when loading a pipeline
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
@@ -315,7 +316,12 @@ class FantasyIDTransformer3DModel(CogVideoXTransformer3DModel):
         )
 
     def enable_cache(self, config: Any) -> None:
-        """Enable one of diffusers' step caches; see `CacheMixin.enable_cache`."""
+        """Enable one of diffusers' step caches, see `CacheMixin.enable_cache`; FasterCache is refused."""
+        if isinstance(config, FasterCacheConfig):
+            raise InvalidRequestError(
+                "FasterCache leaves out a branch of guidance, but not what that one is told of the person; use another "
+                "cache, such as FirstBlockCacheConfig."
+            )
         register_block(FantasyIDBlock)
         super().enable_cache(config)
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fantasyid.conditioning.identity import IdentityInputs
 from fantasyid.conditioning.latents import allowed_frames
@@ -22,9 +24,12 @@ from fantasyid.core.bounds import (
 )
 from fantasyid.core.errors import InvalidRequestError, MissingWeightsError, TopologyMismatchError
 from fantasyid.geometry.head_check import check_heads
+from fantasyid.models.eva_vision import EvaVisionModel
+from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.released import ReleasedIdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
+from fantasyid.models.vision import FaceVisionModel
 from fantasyid.pipelines.sampling import Scheduler
 
 Encoder: TypeAlias = IdentityEncoder | ReleasedIdentityEncoder
@@ -33,12 +38,47 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "pred_original_sample")
 
 
-def check_networks(transformer: Any, scheduler: Any) -> None:
-    """Refuse a transformer or a scheduler of another kind.
+_CLASSES: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {
+        "tokenizer": (PreTrainedTokenizerBase,),
+        "text_encoder": (PreTrainedModel,),
+        "vae": (AutoencoderKLCogVideoX,),
+        "identity_encoder": (IdentityEncoder, ReleasedIdentityEncoder),
+        "face_vision": (FaceVisionModel, EvaVisionModel),
+        "face_reader_model": (FaceReaderModel,),
+    }
+)
+"""What each component may be; transformer and scheduler may be changed until a call, which looks at them."""
+
+
+def check_classes(components: Mapping[str, Any]) -> None:
+    """Refuse a component in another's place.
+
+    Args:
+        components: Some of a pipeline's, by name; None is left out.
 
     Raises:
+        InvalidRequestError: The message says what to use.
+    """
+    for name, component in components.items():
+        if component is not None and not isinstance(component, _CLASSES[name]):
+            allowed = " or ".join(cls.__name__ for cls in _CLASSES[name])
+            raise InvalidRequestError(f"The {name} is a {type(component).__name__}; use {allowed}.")
+
+
+def check_networks(components: Mapping[str, Any]) -> None:
+    """Refuse a pipeline that lacks what every video needs, and a transformer or a scheduler of another kind.
+
+    Args:
+        components: All of the pipeline's, by name.
+
+    Raises:
+        MissingWeightsError: A component is not there.
         InvalidRequestError: The message says which are allowed.
     """
+    if missing := [name for name in ("vae", "transformer", "scheduler") if components[name] is None]:
+        raise MissingWeightsError(f"This pipeline has no {' and no '.join(missing)}; load all of it to make videos.")
+    transformer, scheduler = components["transformer"], components["scheduler"]
     if not isinstance(transformer, FantasyIDTransformer3DModel):
         raise InvalidRequestError(
             f"The transformer is a {type(transformer).__name__}; wrap it with FantasyIDTransformer3DModel.from_base."
@@ -46,6 +86,22 @@ def check_networks(transformer: Any, scheduler: Any) -> None:
     if not isinstance(scheduler, CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
         raise InvalidRequestError(
             f"The scheduler is a {type(scheduler).__name__}; use CogVideoXDDIMScheduler or CogVideoXDPMScheduler."
+        )
+
+
+def check_text_networks(components: Mapping[str, Any]) -> None:
+    """Refuse a pipeline without a text encoder where there is text to encode.
+
+    Args:
+        components: All of the pipeline's, by name.
+
+    Raises:
+        MissingWeightsError: It or its tokenizer is not there.
+    """
+    if missing := [name for name in ("tokenizer", "text_encoder") if components[name] is None]:
+        raise MissingWeightsError(
+            f"This pipeline has no {' and no '.join(missing)}; pass prompt_embeds, and with guidance "
+            "negative_prompt_embeds, from encode_prompt of one that has."
         )
 
 

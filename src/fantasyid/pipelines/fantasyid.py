@@ -84,6 +84,8 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
         follows_vertices: bool | None = None,
     ) -> None:
         super().__init__()
+        parts = {"vae": vae, "text_encoder": text_encoder, "tokenizer": tokenizer, "identity_encoder": identity_encoder}
+        checks.check_classes({**parts, "face_vision": face_vision, "face_reader_model": face_reader_model})
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -102,8 +104,9 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
             keep_expression_and_pose=keep_expression_and_pose,
             follows_vertices=follows_vertices,
         )
-        self.vae_scale_factor_spatial = stages.pixels_per_latent(vae)
-        self.vae_scale_factor_temporal = vae.config.temporal_compression_ratio
+        # A pipeline without a VAE encodes prompts only; diffusers' pipelines have CogVideoX's numbers then, too.
+        self.vae_scale_factor_spatial = 8 if vae is None else stages.pixels_per_latent(vae)
+        self.vae_scale_factor_temporal = 4 if vae is None else vae.config.temporal_compression_ratio
         self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor_spatial)
         self._face_reader: FaceReader | None = None
         self._devices: DeviceGroup | None = None
@@ -203,6 +206,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
         prompt_embeds: torch.Tensor | None = None,
         negative_prompt_embeds: torch.Tensor | None = None,
         truncate: bool = False,
+        max_sequence_length: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Encode prompts to token states, repeated for each video asked for.
 
@@ -214,6 +218,8 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
             prompt_embeds: (P, L, D), states instead of `prompt`.
             negative_prompt_embeds: (P, L, D), states instead of `negative_prompt`.
             truncate: Cut prompts that are too long instead of refusing them.
+            max_sequence_length: Tokens; the transformer's number by default. Needed where the pipeline was loaded
+                without its transformer, to encode prompts alone.
 
         Returns:
             States and negative states (or None), each (P * num_videos_per_prompt, L, D) on the pipeline's device in
@@ -229,6 +235,7 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
             prompt_embeds,
             negative_prompt_embeds,
             truncate,
+            max_sequence_length,
         )
 
     @explain_out_of_memory
@@ -351,8 +358,9 @@ class FantasyIDPipeline(RunningCall, MemoryOptionsPipeline, AdaptersPipeline):
         with self.progress_bar(total=running.num_timesteps) as progress_bar:
             after_step = after_each_step(running, callback_on_step_end, tensor_inputs, progress_bar.update)
             denoised = stages.denoise(
-                self, plan, text, person, generator, latents, scheduler, after_step, self._devices
+                self, plan, text, person, generator, latents, scheduler, after_step, running.enter_step, self._devices
             )
+            running.enter_step(None)
 
         # 6. Frames.
         frames = stages.decode(self, denoised, output_type)

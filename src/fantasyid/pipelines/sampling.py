@@ -186,6 +186,7 @@ def denoise(
     generator: Generators,
     guidance_interval: tuple[float, float],
     after_step: AfterStep,
+    before_step: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Turn noise into latents.
 
@@ -196,6 +197,7 @@ def denoise(
         generator: Source of the noise that the scheduler adds.
         guidance_interval: Share of the steps that are guided, from and to; the others compute one branch.
         after_step: Sees each step and may change what goes on.
+        before_step: Told the time of each step before it is computed.
 
     Returns:
         Latents (B, T, C, h, w).
@@ -211,6 +213,8 @@ def denoise(
             # What a cache holds is of another batch, or of an earlier call that was cut off.
             reset_step_cache(denoiser.transformer)
             was_guided = is_guided
+        if before_step is not None:
+            before_step(timestep)
         prediction = predict(denoiser, scheduler, state, timestep, is_guided)
         if isinstance(scheduler, CogVideoXDPMScheduler):
             before = timesteps[step - 1] if step > 0 else None

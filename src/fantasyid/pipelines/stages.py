@@ -14,6 +14,7 @@ from einops import rearrange, repeat
 
 from fantasyid.conditioning.identity import IdentityInputs, IdentityPreparation, PhotoStyle, read_identity
 from fantasyid.conditioning.latents import decode_video, padding_frames, rotary_embedding
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.imaging import Photo
 from fantasyid.core.upstream import execution_device
 from fantasyid.face.align import FACE_SIZE
@@ -114,7 +115,7 @@ def plan_video(
     Raises:
         FantasyIDError: The call cannot be met; the message says why.
     """
-    checks.check_networks(parts.transformer, parts.scheduler)
+    checks.check_networks(parts.components)
     config, factor = parts.transformer.config, pixels_per_latent(parts.vae)
     steps = parts.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
     guidance_scale = parts.config.default_guidance_scale if guidance_scale is None else guidance_scale
@@ -125,6 +126,8 @@ def plan_video(
     checks.check_numbers(
         steps, parts.scheduler, guidance_scale, guidance_interval, identity_scale, num_videos_per_prompt
     )
+    if prompt_embeds is None or (guidance_scale > 1 and negative_prompt_embeds is None):
+        checks.check_text_networks(parts.components)
     checks.check_size(config, parts.vae, factor, num_frames, height, width)
     videos = prompts * num_videos_per_prompt
     checks.check_generator(generator, videos)
@@ -196,16 +199,24 @@ def encode_prompt(
     prompt_embeds: torch.Tensor | None,
     negative_prompt_embeds: torch.Tensor | None,
     truncate: bool,
+    max_sequence_length: int | None = None,
 ) -> TextStates:
-    """Encode prompts to token states; arguments and result are those of `FantasyIDPipeline.encode_prompt`."""
-    device = execution_device(parts)
+    """Encode prompts to token states; arguments, result and errors are those of `FantasyIDPipeline.encode_prompt`."""
+    device, length = execution_device(parts), max_sequence_length
+    if length is None and parts.transformer is None:
+        raise InvalidRequestError(
+            "Without a transformer encode_prompt does not know how many tokens it takes; pass max_sequence_length, "
+            "which is max_text_seq_length in the transformer's config.json."
+        )
+    if length is None:
+        length = parts.transformer.config.max_text_seq_length
+    dtype = (parts.text_encoder if parts.transformer is None else parts.transformer).dtype
 
     def encode(texts: str | list[str] | None) -> torch.Tensor:
-        length = parts.transformer.config.max_text_seq_length
         return prompt_states(parts.tokenizer, parts.text_encoder, length, texts, device, truncate)
 
     def place(states: torch.Tensor) -> torch.Tensor:
-        return repeat(states.to(device, parts.transformer.dtype), "b l d -> (b n) l d", n=num_videos_per_prompt)
+        return repeat(states.to(device, dtype), "b l d -> (b n) l d", n=num_videos_per_prompt)
 
     if prompt_embeds is None:
         prompt_embeds = encode(prompt)
@@ -247,6 +258,7 @@ def denoise(
     latents: torch.Tensor | None,
     scheduler: sampling.Scheduler,
     after_step: sampling.AfterStep,
+    before_step: Callable[[torch.Tensor], None] | None = None,
     devices: DeviceGroup | None = None,
 ) -> torch.Tensor:
     """Draw noise, or take what is given, and turn it into latents.
@@ -260,6 +272,7 @@ def denoise(
         latents: Noise of the plan's shape instead.
         scheduler: Of this call alone, from `sampling.own_scheduler`.
         after_step: Sees each step and may change what goes on.
+        before_step: Told the time of each step before it is computed.
         devices: Who shares the work, or None.
 
     Returns:
@@ -284,7 +297,7 @@ def denoise(
         devices=devices,
     )
     start = sampling.SamplingState(latents, prompt_embeds, negative_prompt_embeds, plan.guidance_scale)
-    latents = sampling.denoise(denoiser, scheduler, start, generator, plan.guidance_interval, after_step)
+    latents = sampling.denoise(denoiser, scheduler, start, generator, plan.guidance_interval, after_step, before_step)
     return latents[:, plan.padding :]
 
 

@@ -7,7 +7,7 @@ from copy import copy
 from functools import wraps
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.upstream import has_hooks
@@ -22,6 +22,8 @@ class Turns:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner: int | None = None
+        self.timestep: Tensor | None = None
+        """Of the step that is computed now."""
 
     def __reduce__(self) -> tuple[type["Turns"], tuple[()]]:
         return Turns, ()
@@ -52,6 +54,7 @@ class RunningCall:
     _guidance_scale = 1.0
     _num_timesteps = 0
     _interrupt = False
+    _turns: Turns
 
     def _for_one_call(self, scheduler: Any, guidance_scale: float) -> Any:
         """The same networks with a scheduler, guidance and interrupt of their own, so that calls don't meet."""
@@ -59,6 +62,10 @@ class RunningCall:
         running.scheduler, running._num_timesteps = scheduler, len(scheduler.timesteps)
         running._guidance_scale, running._interrupt = guidance_scale, False
         return running
+
+    def enter_step(self, timestep: Tensor | None) -> None:
+        """Note the time of the step that begins, for this pipeline and its copies; None is after the last."""
+        self._turns.timestep = timestep
 
     @property
     def guidance_scale(self) -> float:
@@ -69,6 +76,12 @@ class RunningCall:
     def num_timesteps(self) -> int:
         """Denoising steps of the running call, in a callback."""
         return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """Time of the step that is computed now; for step caches that ask the pipeline, whose calls take turns."""
+        timestep: Tensor | None = self._turns.timestep
+        return timestep
 
     @property
     def interrupt(self) -> bool:
