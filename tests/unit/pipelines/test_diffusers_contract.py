@@ -1,7 +1,7 @@
 """What diffusers' common tests check of every pipeline, on ours.
 
-Their `PipelineTesterMixin` is not part of the installed package; its checks are written here anew, each once. What other
-files check is not repeated:
+Their `PipelineTesterMixin` is not part of the installed package; its checks are written here anew, each once. What
+other files check is not repeated:
 
 - saving and loading, without optional components, too: `test_pipeline.py`, "Saving and loading"
 - output types and shapes, dict and tuple: `test_pipeline.py::test_output_types_agree`
