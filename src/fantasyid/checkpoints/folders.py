@@ -137,7 +137,8 @@ def read_index(folder: Path, given: Mapping[str, Any]) -> tuple[dict[str, type],
     if content.pop("_class_name", None) != "FantasyIDPipeline":
         raise CorruptWeightsError(f"{path} is not of a FantasyIDPipeline; name a folder of one, or {REMEDY}.")
     fields = {name: value for name, value in content.items() if name not in ("_diffusers_version", "_name_or_path")}
-    classes, settings, left_out = {}, {}, {}
+    classes, settings = {}, {}
+    left_out: dict[str, None] = {}
     for name, value in fields.items():
         if name in given:
             continue
