@@ -1,4 +1,4 @@
-"""What ComfyUI is told of when it starts."""
+"""What ComfyUI is told of when it starts; the nodes import what takes seconds when they are first executed."""
 
 from pathlib import Path
 

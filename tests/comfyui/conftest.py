@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from skimage.data import astronaut
 
-from fantasyid.geometry.head_model import HeadModel
 from tests.end_to_end.test_cli_generate import model
 
 __all__ = ["model"]  # a fixture
@@ -73,7 +72,6 @@ def nodes(package: ModuleType) -> dict[str, Any]:
         nodes: list[Any] = await extension.get_node_list()
         return nodes
 
-    HeadModel.load()  # kept for all tests, so not made in inference mode
     return {node.GET_SCHEMA().node_id.removeprefix("FantasyID_"): node for node in asyncio.run(start())}
 
 

@@ -1,7 +1,6 @@
 """Cancelling, and memory."""
 
 _interrupted = False
-unloaded = 0
 
 
 class InterruptProcessingException(Exception):  # noqa: N818 - ComfyUI's name
@@ -23,9 +22,7 @@ def throw_exception_if_processing_interrupted() -> None:
 
 
 def unload_all_models() -> None:
-    """Move ComfyUI's models out of the GPU; here it is only counted."""
-    global unloaded
-    unloaded += 1
+    """Move ComfyUI's models out of the GPU; here there are none."""
 
 
 def soft_empty_cache(force: bool = False) -> None:
