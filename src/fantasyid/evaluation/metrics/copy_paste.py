@@ -7,7 +7,11 @@ one prompt the means over its videos are taken off both; then the squared correl
 the videos' variance the photos explain. The metric is the mean of its numbers' R². Numbers that do not vary over photos
 say nothing and are left out; a number that does not vary over videos follows nothing, R² = 0.
 Unit: share of the variance. Range: 0 to 1, lower is better; frozen copies of the photos have 1. With n videos that
-follow nothing, 1 / (n - 1) is expected.
+follow nothing, 1 / (n - 1) is expected. A share is never below 0, and people who are drawn twice look like agreement:
+of videos that follow nothing the resampled values are twice the value, and the interval never holds 0. Of 5 people
+with 3 prompts it is 0.02 to 0.47 about 0.08, of 20 people 0.003 to 0.11 about 0.02 (means of 60 simulations). Where a
+quarter of the variance follows, it holds the truth in 87 to 95 % of the simulations. So compare a system with another
+one, and not with 0.
 Source: our own, for what the paper calls copy-paste (section 4.2): likeness alone rewards it.
 """
 
