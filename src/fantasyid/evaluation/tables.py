@@ -216,9 +216,9 @@ def paper_tables(table: RunTable) -> dict[str, tuple[str, ...]]:
 
 
 def best_of(column: MetricColumn, systems: Sequence[str]) -> float | None:
-    """The best value that systems have, None where there is no better or worse."""
+    """The best value that systems have, None where there is no better or worse, or nothing to compare."""
     values = [line.value for line in column.lines if line.name in systems and line.value is not None]
-    if not values or column.better == "neither":
+    if len(values) < 2 or column.better == "neither":
         return None
     return max(values) if column.better == "higher" else min(values)
 

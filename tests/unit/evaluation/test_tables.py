@@ -115,6 +115,8 @@ def test_the_best_is_the_highest_or_the_lowest() -> None:
         for better in get_args(Better)
     }
     assert found == {"higher": 0.3, "lower": 0.2, "neither": None}
+    alone = MetricColumn(key="", title="", better="higher", lines=lines, comparisons=())
+    assert best_of(alone, "ad") is None
 
 
 def test_latex(table: RunTable) -> None:
