@@ -24,10 +24,12 @@ from fantasyid.core.code_fingerprint import code_fingerprint
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.weights_hash import weights_sha256
+from fantasyid.evaluation.archives import read_arrays
 from fantasyid.evaluation.protocol import MODES, Person, evaluation_rows, frames_made_of, save_frames
 from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 
 _TENSORS = ("reference_image", "face_crop", "vertices")
+_LATENTS_REMEDY = "remove it and make it again with `fantasyid evaluate latents`"
 
 
 def read(people: tuple[Person, ...], photos: Path, out: Path, model: Path) -> None:
@@ -55,11 +57,16 @@ def read(people: tuple[Person, ...], photos: Path, out: Path, model: Path) -> No
 
 
 def load_inputs(path: Path) -> tuple[tuple[Person, ...], IdentityInputs]:
-    """Read what `read` wrote: the people, and their inputs in the same order."""
-    with np.load(path, allow_pickle=False) as archive:
-        people = tuple(Person(**fields) for fields in json.loads(str(archive["people"])))
-        tensors = {name: torch.from_numpy(archive[name]).float() for name in _TENSORS}
-        return people, IdentityInputs(**tensors, topology_hash=str(archive["topology_hash"]))
+    """Read what `read` wrote: the people, and their inputs in the same order.
+
+    Raises:
+        InvalidRequestError: The file is missing, damaged, or another one.
+    """
+    remedy = "make it again with `fantasyid evaluate people`"
+    arrays = read_arrays(path, ("people", "topology_hash", *_TENSORS), "people", remedy)
+    people = tuple(Person(**fields) for fields in json.loads(str(arrays["people"])))
+    tensors = {name: torch.from_numpy(arrays[name]).float() for name in _TENSORS}
+    return people, IdentityInputs(**tensors, topology_hash=str(arrays["topology_hash"]))
 
 
 def make_latents(
@@ -118,9 +125,8 @@ def _made_of(pipeline: FantasyIDPipeline, people: tuple[Person, ...], inputs: Id
 
 
 def _check_same(path: Path, made_of: str) -> None:
-    with np.load(path, allow_pickle=False) as archive:
-        if "made_of" in archive and str(archive["made_of"]) == made_of:
-            return
+    if str(read_arrays(path, (), "latents", _LATENTS_REMEDY).get("made_of")) == made_of:
+        return
     raise InvalidRequestError(
         f"{path} was made of other people or settings, or by another model or version; give another folder, or remove "
         "it to make it again."
@@ -134,11 +140,14 @@ def make_frames(vae: AutoencoderKLCogVideoX, out: Path, fps: float) -> None:
         vae: Whose decoder it is.
         out: Folder of `make_latents`.
         fps: Frames per second.
+
+    Raises:
+        InvalidRequestError: A file of latents is damaged.
     """
     decoder = f"{weights_sha256({'vae': vae})} {vae.dtype} {fps} {code_fingerprint(__name__)}".encode()
     for path in sorted(out.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as archive:
-            rows = list(zip(archive["files"].tolist(), archive["latents"], strict=True))
+        arrays = read_arrays(path, ("files", "latents"), "latents", _LATENTS_REMEDY)
+        rows = list(zip(arrays["files"].tolist(), arrays["latents"], strict=True))
         for file, latents in tqdm(rows, desc=path.stem):
             made_of = hashlib.sha256(decoder + latents.tobytes()).hexdigest()
             if frames_made_of(out / file) == made_of:

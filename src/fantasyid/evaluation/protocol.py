@@ -4,6 +4,7 @@ Generating (on a GPU machine) and judging (anywhere) share nothing but this file
 neither a video encoder nor a face library.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from fantasyid.core.errors import InvalidRequestError, UnreadableVideoError
 from fantasyid.core.output_files import write_together
 from fantasyid.core.portraits import FACE_BOX, SEX_CODES, Portrait, read_portraits
 from fantasyid.data.captions import subject
+
+# What numpy raises of files that are empty, cut short, changed, or something else.
+_DAMAGED = (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error)
 
 SEED = 20_261_122
 """The k-th person's videos all start from seed `SEED + k`, so prompts and modes differ in nothing else."""
@@ -207,7 +211,7 @@ def frames_made_of(path: Path) -> str | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return str(file["made_of"])
-    except (OSError, ValueError, KeyError, BadZipFile):
+    except _DAMAGED:
         return None
 
 
@@ -223,8 +227,10 @@ def load_frames(path: Path) -> tuple[NDArray[np.uint8], float]:
     try:
         with np.load(path, allow_pickle=False) as file:
             frames, fps = file["frames"], float(file["fps"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UnreadableVideoError(f"{path} does not hold frames ({error}); generate it again.") from error
+    except _DAMAGED as error:
+        raise UnreadableVideoError(
+            f"{path} does not hold frames ({error}); remove it and generate it again."
+        ) from error
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0:
         raise UnreadableVideoError(f"{path} holds {frames.dtype} of shape {frames.shape}, not frames; make it again.")
     return frames, fps

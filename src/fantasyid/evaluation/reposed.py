@@ -16,6 +16,7 @@ from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.programs import PROGRAMS
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
+from fantasyid.evaluation.archives import read_arrays
 from fantasyid.evaluation.protocol import REPOSED, EvaluationRow, Person, evaluation_rows, frames_made_of, save_frames
 from fantasyid.geometry.head_model import HeadModel
 
@@ -61,8 +62,8 @@ def repose(people: Sequence[Person], rigs_file: Path, out: Path) -> None:
     head = HeadModel.load()
     layers = HeadLayers.build(head)
     rigs = RigSet.load(rigs_file, layers)
-    with np.load(rigs_file, allow_pickle=False) as archive:
-        place = {photo: index for index, photo in enumerate(archive["ids"].tolist())}
+    ids = read_arrays(rigs_file, ("ids",), "rigs", "make it again with `fantasyid data rigs`")["ids"]
+    place = {photo: index for index, photo in enumerate(ids.tolist())}
     digest = hashlib.sha256(rigs_file.read_bytes() + head.coefficients_hash.encode())
     digest.update(code_fingerprint(__name__).encode())
     for row in tqdm(list(evaluation_rows(tuple(people), (REPOSED,)))):

@@ -284,6 +284,13 @@ EVALUATION = (
         _PEERS,
     ),
     Mutation(
+        "a shape signature knows its reader",
+        "evaluation/reader/measures.py",
+        'if str(arrays["reader"]) != weights_sha256({"reader": reader}):',
+        "if not arrays:",
+        "tests/unit/evaluation/reader/test_measures.py::test_signature_is_the_same_from_its_file",
+    ),
+    Mutation(
         "names on the page of a run are words",
         "evaluation/page/page.py",
         "autoescape=True",

@@ -105,3 +105,25 @@ def test_latents_of_something_else_are_refused(made: Path, change: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"full\.npz was made of other people or settings"):
         generate.make_latents(pipeline, PEOPLE, people, made)
     assert {path: path.read_bytes() for path in made.glob("*.npz")} == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "other"])
+def test_damaged_files_between_the_steps_are_told(made: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "full.npz"
+    content = bytearray((made / "full.npz").read_bytes())
+    content[len(content) // 2] ^= 255
+    whole = (made / "full.npz").read_bytes()
+    path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "changed": content, "other": b"PK"}[damage])
+    latents = r"full\.npz does not hold latents \(.*\); remove it and make it again with `fantasyid evaluate latents`"
+    with pytest.raises(InvalidRequestError, match=latents):
+        generate.make_frames(tiny_pipeline().vae, tmp_path, fps=8)
+    pipeline = tiny_pipeline(transformer=tiny_pipeline_transformer(max_text_seq_length=24))
+    with pytest.raises(InvalidRequestError, match=latents):
+        generate.make_latents(pipeline, PEOPLE, tiny_person(people=2), tmp_path)
+    with pytest.raises(InvalidRequestError, match=r"does not hold people \(.*\); make it again with `fantasyid eval"):
+        generate.load_inputs(path)
+
+
+def test_latents_are_no_people(made: Path) -> None:
+    with pytest.raises(InvalidRequestError, match=r"does not hold people \(without face_crop, people, "):
+        generate.load_inputs(made / "full.npz")

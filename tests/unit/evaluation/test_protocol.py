@@ -17,6 +17,7 @@ from fantasyid.evaluation.protocol import (
     SEED,
     Person,
     evaluation_rows,
+    frames_made_of,
     load_frames,
     read_people,
     save_frames,
@@ -99,9 +100,14 @@ def test_damaged_frames(tmp_path: Path) -> None:
     with pytest.raises(UnreadableVideoError, match=r"a\.npz"):
         load_frames(path)
     save_frames(path, np.zeros((3, 8, 8, 3), np.uint8), 8.0)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UnreadableVideoError, match=r"a\.npz"):
-        load_frames(path)
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[80:100] = b"\xff" * 20
+    for content in (whole[:100], changed, b"", b"PK"):
+        path.write_bytes(content)
+        assert not frames_made_of(path)
+        with pytest.raises(UnreadableVideoError, match=r"a\.npz does not hold frames .*; remove it and make it again"):
+            load_frames(path)
     np.savez(path, frames=np.zeros((3, 8, 8)), fps=8.0)
     with pytest.raises(UnreadableVideoError, match="float64"):
         load_frames(path)

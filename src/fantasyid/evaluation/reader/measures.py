@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,8 +14,11 @@ from torch import Tensor
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import write_together
 from fantasyid.core.statistics import scatter_within
+from fantasyid.core.weights_hash import weights_sha256
+from fantasyid.evaluation.archives import read_arrays
 from fantasyid.evaluation.statistics import Direction, Draw, ReportLine, report_line
 from fantasyid.geometry.head_model import PART_NAMES, HeadModel
+from fantasyid.models.face_reader import FaceReaderModel
 
 _SCATTER_FLOOR = 0.05  # share of the mean variance: photos of 160 people do not settle every direction
 
@@ -102,28 +104,31 @@ class ShapeSignature:
         """1 - cosine of all pairs, (A,K) -> (A,A), 0 to 2."""
         return cosine_distance(torch.from_numpy((identity.double().numpy() - self.centre) @ self.whitening))
 
-    def save(self, path: Path, head: HeadModel) -> None:
-        """Write an npz, with the name of the head model that the coefficients belong to."""
+    def save(self, path: Path, head: HeadModel, reader: FaceReaderModel) -> None:
+        """Write an npz, with the names of the head model and of the reader that the coefficients belong to."""
         with write_together([path], overwrite=True) as (made,):
-            np.savez(made, centre=self.centre, whitening=self.whitening, head=np.array(head.coefficients_hash))
+            np.savez(
+                made,
+                centre=self.centre,
+                whitening=self.whitening,
+                head=np.array(head.coefficients_hash),
+                reader=np.array(weights_sha256({"reader": reader})),
+            )
 
     @classmethod
-    def load(cls, path: Path, head: HeadModel) -> "ShapeSignature":
+    def load(cls, path: Path, head: HeadModel, reader: FaceReaderModel) -> "ShapeSignature":
         """Read what `save` wrote.
 
         Raises:
-            InvalidRequestError: The file is missing or damaged, or belongs to another head model.
+            InvalidRequestError: The file is missing or damaged, or belongs to another head model or reader.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                signature, made_with = cls(archive["centre"], archive["whitening"]), str(archive["head"])
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise InvalidRequestError(
-                f"{path} does not hold a shape signature ({error}); run the step calibrate first."
-            ) from error
-        if made_with != head.coefficients_hash:
+        names = ("centre", "whitening", "head", "reader")
+        arrays = read_arrays(path, names, "a shape signature", "run the step calibrate first")
+        if str(arrays["head"]) != head.coefficients_hash:
             raise InvalidRequestError(f"{path} belongs to another head model; run the step calibrate again.")
-        return signature
+        if str(arrays["reader"]) != weights_sha256({"reader": reader}):
+            raise InvalidRequestError(f"{path} belongs to another face reader; run the step calibrate again.")
+        return cls(arrays["centre"], arrays["whitening"])
 
 
 @dataclass(frozen=True, eq=False)

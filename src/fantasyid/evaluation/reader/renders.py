@@ -8,7 +8,6 @@ and four plain ones, mouth open and closed at yaw -20 and 20.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from fantasyid.core.output_files import write_together
 from fantasyid.data.repose.backdrops import COLOURS
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
+from fantasyid.evaluation.archives import read_arrays
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.geometry.projection import euler_degrees, rotation_matrix
 
@@ -75,13 +75,9 @@ class KnownRenders:
         Raises:
             InvalidRequestError: The file is missing or damaged, or was made with another head model.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                renders = cls(**{field.name: archive[field.name] for field in fields(cls)})
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise InvalidRequestError(
-                f"{path} does not hold renders ({error}); make them with the step render"
-            ) from error
+        names = [field.name for field in fields(cls)]
+        arrays = read_arrays(path, names, "renders", "make them with the step render")
+        renders = cls(**{name: arrays[name] for name in names})
         if str(renders.head) != head.coefficients_hash:
             raise InvalidRequestError(f"{path} was made with another head model; make it again with the step render.")
         return renders
@@ -102,8 +98,8 @@ def make_renders(rig_files: Sequence[Path], people: Sequence[str]) -> KnownRende
     found: dict[str, tuple[RigSet, int]] = {}
     for path in rig_files:
         rigs = RigSet.load(path, layers)
-        with np.load(path, allow_pickle=False) as archive:
-            owners = [str(name).rsplit("_", 1)[0] for name in archive["ids"]]
+        ids = read_arrays(path, ("ids",), "rigs", "make it again with `fantasyid data rigs`")["ids"]
+        owners = [str(name).rsplit("_", 1)[0] for name in ids]
         own_yaw = euler_degrees(rigs.rotation)[0].abs()
         for index in own_yaw.argsort().tolist():
             found.setdefault(owners[index], (rigs, index))

@@ -103,16 +103,17 @@ def run_step(
         return False
     photos = Path() if people is None else people.portraits
     head = HeadModel.load()
-    reader = FaceReader(load_component(model, "face_reader_model"))
+    network = load_component(model, "face_reader_model")
+    reader = FaceReader(network)
     signature = out / "signature.npz"
     if step == "calibrate":
-        calibrate(others, photos, reader, head).save(signature, head)
+        calibrate(others, photos, reader, head).save(signature, head, network)
         return False
     if step == "pairs":
-        report = measure_pairs(held_out, photos, reader, head, ShapeSignature.load(signature, head))
+        report = measure_pairs(held_out, photos, reader, head, ShapeSignature.load(signature, head, network))
     elif step == "renders":
         renders = KnownRenders.load(out / "renders.npz", head)
-        report = measure_renders(renders, reader, head, ShapeSignature.load(signature, head))
+        report = measure_renders(renders, reader, head, ShapeSignature.load(signature, head, network))
     elif step == "found":
         report = measure_found(held_out, photos, reader)
     else:

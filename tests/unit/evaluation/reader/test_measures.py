@@ -24,6 +24,7 @@ from fantasyid.evaluation.reader.measures import (
     shape_line,
 )
 from fantasyid.geometry.head_model import HeadModel
+from tests.tiny import tiny_face_reader_model
 
 PERSON = np.array([0, 0, 1, 1, 2])
 LINE = torch.tensor([[0.0], [1.0], [2.0], [4.0], [1.0]])
@@ -132,11 +133,16 @@ def test_signature_disregards_what_photos_of_one_person_disagree_about() -> None
 def test_signature_is_the_same_from_its_file(head: HeadModel, tmp_path: Path) -> None:
     identity, person = made_readings(seed=0)
     signature = ShapeSignature.fit(identity, person)
-    signature.save(tmp_path / "signature.npz", head)
-    distance = ShapeSignature.load(tmp_path / "signature.npz", head).distance(identity)
+    reader, other = tiny_face_reader_model(), tiny_face_reader_model()
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    signature.save(tmp_path / "signature.npz", head, reader)
+    distance = ShapeSignature.load(tmp_path / "signature.npz", head, reader).distance(identity)
     torch.testing.assert_close(distance, signature.distance(identity), atol=0, rtol=0)
     assert distance.diagonal().abs().max() < 1e-12
     with pytest.raises(InvalidRequestError, match=r"nothing\.npz .* run the step calibrate first"):
-        ShapeSignature.load(tmp_path / "nothing.npz", head)
+        ShapeSignature.load(tmp_path / "nothing.npz", head, reader)
     with pytest.raises(InvalidRequestError, match="another head model"):
-        ShapeSignature.load(tmp_path / "signature.npz", replace(head, identity_basis=2 * head.identity_basis))
+        ShapeSignature.load(tmp_path / "signature.npz", replace(head, identity_basis=2 * head.identity_basis), reader)
+    with pytest.raises(InvalidRequestError, match="another face reader; run the step calibrate again"):
+        ShapeSignature.load(tmp_path / "signature.npz", head, other)
