@@ -1,5 +1,6 @@
 """What is kept of a run beside its videos: all that is needed to start it again, and who started it with what."""
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from fantasyid.core.code_fingerprint import code_fingerprint
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.input_files import check_input_file
 from fantasyid.core.output_files import write_file
+from fantasyid.evaluation.metrics.registry import all_metrics
 from fantasyid.evaluation.run_config import RunConfig
 
 _FILE = "run.json"
@@ -36,7 +38,7 @@ class RunStart(_Record):
     versions: dict[str, str]
     """Of Python, this package and those that it measures with, as far as they are installed."""
     code_sha256: str
-    """Of the code that makes and measures, with all that it imports."""
+    """Of the code that runs and measures, with all that it imports; each video's own hash has the code that made it."""
 
 
 class RunRecord(_Record):
@@ -68,7 +70,7 @@ def record_start(out: Path, config: RunConfig, base: Path, command: Sequence[str
         at=datetime.now(UTC).replace(microsecond=0),
         command=tuple(command),
         versions=_installed(),
-        code_sha256=code_fingerprint("fantasyid.evaluation.run"),
+        code_sha256=_code_sha256(),
     )
     record = RunRecord(config=config, base=base.resolve(), starts=(*before, start))
     write_file(out / _FILE, record.model_dump_json(indent=2).encode())
@@ -94,6 +96,11 @@ def read_run_record(out: Path) -> RunRecord:
             f"{path} is no record of a run that this version reads ({where}: {first['msg']}); remove it and start "
             "`fantasyid evaluate run` again, which makes nothing again."
         ) from error
+
+
+def _code_sha256() -> str:
+    modules = {"fantasyid.evaluation.run", *(type(metric).__module__ for metric in all_metrics())}
+    return hashlib.sha256(" ".join(sorted(map(code_fingerprint, modules))).encode()).hexdigest()
 
 
 def _installed() -> dict[str, str]:
