@@ -211,7 +211,7 @@ def usual(nodes: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         ({"fps": 12.0}, {"fps"}),
         ({"prompt": "eine Frau lacht und nickt"}, {"frames", "notes"}),
     ],
-    ids=lambda value: "-".join(value),
+    ids=lambda value: "-".join(sorted(value)),
 )
 def test_an_input_acts(
     nodes: dict[str, Any], asked: dict[str, Any], usual: dict[str, Any], changed: dict[str, Any], others: set[str]
