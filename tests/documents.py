@@ -197,8 +197,15 @@ def _source(words: tuple[str, ...]) -> None:
     assert words == (".venv/bin/activate",)
 
 
+def _cp(words: tuple[str, ...]) -> None:
+    """Something of a checkout named FantasyID is copied."""
+    *_, source, _ = words
+    assert (ROOT / Path(source).relative_to("FantasyID")).exists(), f"there is no {source}"
+
+
 PROGRAMS: Mapping[str, Callable[[tuple[str, ...]], None]] = {
     ".ci/run": _checks,
+    "cp": _cp,
     "fantasyid": _fantasyid,
     "hf": _hf,
     "make": _make,

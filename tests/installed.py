@@ -23,7 +23,7 @@ from zipfile import ZipFile
 PROMPT = "A woman smiles, in front of a plain blue background."
 SERVERS = {"ui": ("--no-open", "/", "FantasyID"), "serve": ("--worker", "/health", "")}
 """Extra and command, an option, an address that answers, and what stands there."""
-START_S = 90.0
+START_S = 300.0
 
 
 class Installation:
