@@ -21,9 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fantasyid.core.errors import InvalidRequestError, short_reason
 
-HOLDER = "Unverified FantasyID user"
-"""Whom a certificate of ours names, so that viewers don't show a name that nobody checked."""
-
+# Viewers show it; nobody checked who it is.
+_HOLDER = "Unverified FantasyID user"
 # The same for everybody: when a key was made would tell videos apart, and no time stamp says when a video was signed,
 # so that a certificate which ends would take all earlier signatures with it (RFC 5280, 4.1.2.5, has the end).
 _FROM, _UNTIL = datetime(2020, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
@@ -37,18 +36,16 @@ def new_key_and_certificates() -> bytes:
         All three as PEM, the key first.
     """
     authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    vouching = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
-    signing = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
     by_authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())
     root = (
         _certificate(authority, "signing authority of one computer")
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(vouching, critical=True)
+        .add_extension(_usage(signs_files=False), critical=True)
     )
     own = (
         _certificate(key, "signing key of one computer")
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(signing, critical=True)
+        .add_extension(_usage(signs_files=True), critical=True)
         # What C2PA's readers know by themselves; they refuse document signing, which says it better.
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
         .add_extension(by_authority, critical=False)
@@ -119,11 +116,26 @@ def _certificates_in(pem: bytes, path: Path) -> list[x509.Certificate]:
         ) from error
 
 
+def _usage(*, signs_files: bool) -> x509.KeyUsage:
+    """What a key is for: to sign files, or to vouch for other keys."""
+    return x509.KeyUsage(
+        digital_signature=signs_files,
+        key_cert_sign=not signs_files,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def _certificate(key: ec.EllipticCurvePrivateKey, name: str) -> x509.CertificateBuilder:
     """The beginning of a certificate by the authority of one computer."""
 
     def full(common: str) -> x509.Name:
-        names = ((NameOID.COMMON_NAME, common), (NameOID.ORGANIZATION_NAME, HOLDER))
+        names = ((NameOID.COMMON_NAME, common), (NameOID.ORGANIZATION_NAME, _HOLDER))
         return x509.Name([x509.NameAttribute(kind, text) for kind, text in names])
 
     return (

@@ -166,10 +166,7 @@ def check_signable(video: Path) -> None:
         InvalidRequestError: It is such a format.
     """
     if video.suffix.lower() == ".webm":
-        raise InvalidRequestError(
-            f"{video.name} cannot hold signed credentials, which C2PA has for .mp4, .gif and pictures; write one of "
-            "those, or leave --sign out."
-        )
+        raise _no_place_in(video)
 
 
 def sign_file(path: Path, key: SigningKey, weights_sha256: str | None = None) -> None:
@@ -184,9 +181,12 @@ def sign_file(path: Path, key: SigningKey, weights_sha256: str | None = None) ->
         weights_sha256: Of the model, as in a video's record.
 
     Raises:
+        InvalidRequestError: Its name ends otherwise.
         UnwritableOutputError: It could not be signed or written.
     """
-    form = SIGNED_FORMATS[path.suffix.lower()]
+    form = SIGNED_FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise _no_place_in(path)
     try:
         with write_together([path], overwrite=True) as (made,), path.open("rb") as source, made.open("w+b") as signed:
             _sign(source, signed, form, key, weights_sha256)
@@ -216,13 +216,18 @@ def read_credentials(path: Path, known: bytes = b"") -> Credentials:
             # There are none, or they or the file are so damaged that they cannot be read.
             return Credentials("tampered" if holds_bytes(path, _STORE) else "absent")
     failures = [status["code"] for status in store.get("validation_status", ())]
-    if any(not code.startswith(_ABOUT_THE_SIGNER) for code in failures):
-        return Credentials("tampered")
+    state: State = "tampered"
+    if store["validation_state"] == "Trusted":
+        state = "valid"
+    elif failures and all(code.startswith(_ABOUT_THE_SIGNER) for code in failures):
+        state = "unknown signer"
+    if state == "tampered":
+        return Credentials(state)
     manifest = store["manifests"][store["active_manifest"]]
     signature = manifest.get("signature_info", {})
     programs = manifest.get("claim_generator_info") or [{}]
     return Credentials(
-        state="unknown signer" if failures else "valid",
+        state=state,
         signer=", ".join(str(signature[name]) for name in ("common_name", "issuer") if name in signature) or None,
         made_by=" ".join(str(programs[0][name]) for name in ("name", "version") if name in programs[0]) or None,
         ai_generated=any(
@@ -254,6 +259,13 @@ def _sign(source: Any, target: Any, form: str, key: SigningKey, weights_sha256: 
         c2pa.Builder(claim, context) as builder,
     ):
         builder.sign(signer, form, source, target)
+
+
+def _no_place_in(path: Path) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{path.name} cannot hold signed credentials, which are put into {', '.join(SIGNED_FORMATS)} files and folders "
+        "of pictures; write one of those, or leave --sign out."
+    )
 
 
 def _c2pa() -> Any:

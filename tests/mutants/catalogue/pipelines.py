@@ -2,6 +2,7 @@
 
 from tests.mutants.mutation import Mutation
 
+_CONTRACT = "tests/unit/pipelines/test_diffusers_contract.py::"
 _ENCODED = "tests/unit/pipelines/test_guidance.py::test_identity_tokens_are_the_encoders_of_this_face_and_this_head"
 _GUIDANCE = "tests/unit/pipelines/test_guidance.py::test_guidance_leads_from_the_negative_branch_to_the_positive_one"
 _OUTSIDE = "tests/unit/pipelines/test_guidance.py::test_steps_outside_the_guided_interval_know_the_person"
@@ -177,6 +178,27 @@ PIPELINES = (
         "return latents[:, plan.padding :]",
         "return latents",
         "tests/unit/pipelines/test_shapes.py::test_without_identity_the_whole_pipeline_is_diffusers",
+    ),
+    Mutation(
+        "step caches are told the time",
+        _SAMPLING,
+        "            before_step(timestep)",
+        "            before_step(timesteps[0])",
+        f"{_CONTRACT}test_pyramid_attention_broadcast_asks_the_pipeline_for_the_time",
+    ),
+    Mutation(
+        "a cache that parts the branches of guidance is refused",
+        "models/transformer.py",
+        "if isinstance(config, FasterCacheConfig)",
+        "if False",
+        f"{_CONTRACT}test_a_cache_that_parts_the_branches_of_guidance_is_refused",
+    ),
+    Mutation(
+        "parts in each other's place are refused",
+        "pipelines/checks.py",
+        "not isinstance(component, _CLASSES[name])",
+        "False",
+        f"{_CONTRACT}test_a_component_in_anothers_place_is_refused",
     ),
     Mutation(
         "face tokens are of the face crop",

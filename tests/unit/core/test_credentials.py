@@ -316,8 +316,10 @@ def test_a_file_that_cannot_sign_is_refused_by_name(authority: Any, tmp_path: Pa
 def test_a_format_without_credentials_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match=r"a\.WEBM cannot hold signed credentials.*--sign"):
         check_signable(Path("a.WEBM"))
-    for name in ("a.mp4", "a.gif", "pictures"):
+    for name in ("a.mp4", "a.gif", "pictures", "pictures.v2"):
         check_signable(Path(name))
+    with pytest.raises(InvalidRequestError, match=r"a\.txt cannot hold signed credentials"):
+        sign_file(Path("a.txt"), SigningKey.local())
 
 
 def test_a_file_that_cannot_be_signed_stays_as_it_was(tmp_path: Path) -> None:
