@@ -15,6 +15,8 @@ if CHROMIUM is None:
     pytest.skip("make test-browser runs these, in a browser such as Debian's chromium", allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; pip install playwright")
 
+_PATIENCE_MS = 300_000
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -39,6 +41,7 @@ def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator
     """The page, opened; at the end nothing stands in its console, and nothing was asked for but the page."""
     scheme, _, width = request.param.partition("-")
     page = browser.new_page(viewport={"width": int(width), "height": 844}, color_scheme=scheme)
+    page.set_default_timeout(_PATIENCE_MS)
     said: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
