@@ -228,9 +228,7 @@ def load_frames(path: Path) -> tuple[NDArray[np.uint8], float]:
         with np.load(path, allow_pickle=False) as file:
             frames, fps = file["frames"], float(file["fps"])
     except _DAMAGED as error:
-        raise UnreadableVideoError(
-            f"{path} does not hold frames ({error}); remove it and generate it again."
-        ) from error
+        raise UnreadableVideoError(f"{path} does not hold frames ({error}); remove it and make it again.") from error
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0:
         raise UnreadableVideoError(f"{path} holds {frames.dtype} of shape {frames.shape}, not frames; make it again.")
     return frames, fps
