@@ -53,7 +53,7 @@ def test_the_page_of_an_index_needs_no_file_beside_it(project: ProjectMetadata) 
     assert all(target.startswith(("https://", "#")) for target in targets), targets
     assert "![" not in page
     assert "*The contact sheet" not in page
-    assert "in one run on one machine: docs/benchmarks.md." in page
+    assert "in one run on one machine: docs/benchmarks.md." in " ".join(page.split())
     assert "Apache License 2.0 (`LICENSE`)" in page
     assert page.count("```") == (ROOT / "README.md").read_text().count("```")
 
