@@ -15,6 +15,7 @@ from fantasyid.checkpoints.full_size import check_pipeline_folder
 from fantasyid.checkpoints.released.manifest import MANIFEST, check_conversion
 from fantasyid.core.component_files import check_files
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.faults import first_fault
 from fantasyid.core.json_files import read_json
 from fantasyid.core.network_folder import load_network, read_component
 from fantasyid.models.eva_vision import EvaVisionModel
@@ -262,6 +263,5 @@ def _validate(path: Path, model: type[BaseModel], content: dict[str, Any]) -> Ba
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise CorruptWeightsError(f"{path} says nothing usable of {name} ({first['msg']}); {REMEDY}.") from error
+        name, said = first_fault(error)
+        raise CorruptWeightsError(f"{path} says nothing usable of {name} ({said}); {REMEDY}.") from error

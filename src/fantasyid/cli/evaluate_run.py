@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.faults import first_fault
 from fantasyid.core.optional import require
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
@@ -114,10 +115,9 @@ def system_request(system: "System", row: "RunRow") -> "GenerationRequest":
         own = {"prompt": row.text, "seed": row.seed, "person": {**person, "photos": [row.photo]}}
         return GenerationRequest.model_validate(fields | own)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where, said = first_fault(error)
         raise InvalidRequestError(
-            f"The request of the system {system.name} cannot be used ({where}: {first['msg']}); correct it."
+            f"The request of the system {system.name} cannot be used ({where}: {said}); correct it."
         ) from error
 
 

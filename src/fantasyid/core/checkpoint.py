@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.core.building import BUILDING
 from fantasyid.core.errors import CorruptWeightsError, MissingWeightsError
+from fantasyid.core.faults import first_fault
 from fantasyid.core.output_files import write_file
 from fantasyid.core.safetensors_files import load_safetensors
 
@@ -210,8 +211,7 @@ def verify_packed(folder: Path | str, name: str) -> PackedManifest:
     try:
         manifest = PackedManifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        raise CorruptWeightsError(_corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from error
+        raise CorruptWeightsError(_corrupt(path, ": ".join(first_fault(error)))) from error
     for shard in manifest.shards:
         file = target / shard.file
         if not file.is_file():

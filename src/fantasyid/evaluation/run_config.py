@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fantasyid.core.bounds import SEED
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.faults import first_fault
 from fantasyid.core.input_files import check_input_file
 from fantasyid.evaluation.metrics.interface import MeanOfVideos
 from fantasyid.evaluation.metrics.registry import metric_of
@@ -226,9 +227,8 @@ def read_run_config(path: Path) -> RunConfig:
     try:
         return RunConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its content"
-        raise InvalidRequestError(f"{path} cannot be used ({where}: {first['msg']}); correct it.") from error
+        where, said = first_fault(error, "its content")
+        raise InvalidRequestError(f"{path} cannot be used ({where}: {said}); correct it.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = str(error).replace("\n", " ")
         raise InvalidRequestError(f"{path} is no YAML ({said}); correct it.") from error

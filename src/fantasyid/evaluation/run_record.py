@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from fantasyid import __version__
 from fantasyid.core.code_fingerprint import code_fingerprint
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.faults import first_fault
 from fantasyid.core.input_files import check_input_file
 from fantasyid.core.output_files import write_file
 from fantasyid.evaluation.metrics.registry import all_metrics
@@ -90,10 +91,9 @@ def read_run_record(out: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its content"
+        where, said = first_fault(error, "its content")
         raise InvalidRequestError(
-            f"{path} is no record of a run that this version reads ({where}: {first['msg']}); remove it and start "
+            f"{path} is no record of a run that this version reads ({where}: {said}); remove it and start "
             "`fantasyid evaluate run` again, which makes nothing again."
         ) from error
 

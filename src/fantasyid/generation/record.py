@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid import __version__
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.faults import first_fault
 from fantasyid.core.input_files import check_input_file, file_sha256
 from fantasyid.generation.request import GenerationRequest, LoraRequest, PersonRequest
 
@@ -81,10 +82,9 @@ def read_record(path: Path) -> GenerationRecord:
     try:
         return GenerationRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "its content"
+        where, said = first_fault(error, "its content")
         raise InvalidRequestError(
-            f"{path} is no record that this version reads ({where}: {first['msg']}); give the .json file that "
+            f"{path} is no record that this version reads ({where}: {said}); give the .json file that "
             "`fantasyid generate` put beside a video."
         ) from error
 

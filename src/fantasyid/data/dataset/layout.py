@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fantasyid.core.choices import SourceFormat
 from fantasyid.core.errors import CorruptDatasetError, InvalidRequestError
+from fantasyid.core.faults import first_fault
 from fantasyid.data.clips.config import KeepConfig, MeasureConfig
 
 REMEDY = "run `fantasyid data prepare` again, which makes what is missing"
@@ -116,7 +117,7 @@ def read_document(path: Path, kind: type[DocumentType]) -> DocumentType:
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        reason = first_fault(error)[1] if isinstance(error, ValidationError) else error.strerror
         raise CorruptDatasetError(
             f"{path} cannot be read ({reason}); make the dataset again in another folder."
         ) from error

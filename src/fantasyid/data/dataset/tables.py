@@ -8,6 +8,7 @@ from typing import IO, Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fantasyid.core.errors import CorruptDatasetError, short_reason
+from fantasyid.core.faults import first_fault
 from fantasyid.core.optional import require
 
 PURPOSE = "read and write tables of clips"
@@ -60,10 +61,9 @@ def read_table(path: Path, kind: type[RowType], remedy: str) -> list[RowType]:
     except (OSError, arrow.ArrowException) as error:
         raise CorruptDatasetError(f"The table {path} cannot be read ({short_reason(error)}); {remedy}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place, said = first_fault(error)
         raise CorruptDatasetError(
-            f"The table {path} has another {place} than this version writes ({first['msg']}); {remedy}."
+            f"The table {path} has another {place} than this version writes ({said}); {remedy}."
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fantasyid.core.errors import InvalidRequestError, short_reason
+from fantasyid.core.faults import first_fault
 from fantasyid.data.dataset.rows import Source
 
 
@@ -68,10 +69,9 @@ def validated(kind: type[RowType], entry: Any, place: str) -> RowType:
     try:
         return kind.model_validate(entry)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "entry"
+        field, said = first_fault(error, "entry")
         raise InvalidRequestError(
-            f"{place} has no {field} that can be read ({first['msg']}); give the list as it was published."
+            f"{place} has no {field} that can be read ({said}); give the list as it was published."
         ) from error
 
 
