@@ -37,6 +37,7 @@ from fantasyid.training.parallel import (
 from fantasyid.training.stopping import StopSignals
 
 Losses = dict[str, Tensor]
+"""By name: () the mean over a batch's part, or (2,) the sum over those samples of it that count, and how many do."""
 _LOG_EVERY = 50
 
 
@@ -163,7 +164,7 @@ class Trainer:
         """
         while self.step < step:
             self._take_step(losses, None)
-        return {name: float(value) for name, value in self._differentiate(losses).items()}
+        return _numbers(self._differentiate(losses))
 
     def save(self) -> None:
         """Write a checkpoint, with all processes together."""
@@ -204,8 +205,9 @@ class Trainer:
             (values["loss"] / parts).backward()  # type: ignore[no-untyped-call]
             sums = {name: sums.get(name, 0) + value.detach() / parts for name, value in values.items()}
         average_gradients(self.weights.values())
-        means = mean_over_processes(torch.stack([value.float() for value in sums.values()]))
-        values = dict(zip(sums, means, strict=True))
+        means = mean_over_processes(torch.cat([value.float().reshape(-1) for value in sums.values()]))
+        split = torch.split(means, [value.numel() for value in sums.values()])
+        values = {name: mean.reshape(value.shape) for (name, value), mean in zip(sums.items(), split, strict=True)}
         values["norm"] = clip_gradients(self.weights.values(), self.config.clip_norm)
         return values
 
@@ -215,8 +217,7 @@ class Trainer:
         verdict = self.guard.judge(self.step, loss, norm)
         if verdict.fault is not None:
             if rank() == 0:
-                numbers = {name: float(value) for name, value in values.items()}
-                facts = {name: as_json(number) for name, number in numbers.items()}
+                facts = {name: as_json(number) for name, number in _numbers(values).items()}
                 content = json.dumps(
                     {"step": self.step + 1, **facts, **({} if explain is None else explain(self.step))}
                 )
@@ -278,7 +279,17 @@ class Trainer:
         return warm * 0.5 * (1 + math.cos(math.pi * falling))
 
     def _log(self, values: Losses) -> dict[str, str]:
-        numbers = {name: float(value) for name, value in values.items()}
+        numbers = _numbers(values)
         if rank() == 0:
             self.log.write(self.step, self.seconds, numbers)
         return {name: f"{number:.4f}" for name, number in numbers.items()}
+
+
+def _numbers(values: Losses) -> dict[str, float]:
+    """Losses as numbers, but for means over some samples where there were none."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        total, count = value.tolist() if value.ndim else (value.item(), 1.0)
+        if count:
+            found[name] = total / count
+    return found

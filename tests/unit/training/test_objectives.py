@@ -165,6 +165,26 @@ def test_the_parts_of_a_batch_are_those_of_the_whole(pool: LatentPool, head: Hea
     assert len({float(part["loss"].detach()) for part in parts}) == 3
 
 
+def test_losses_with_and_without_reference_are_over_the_samples_of_their_kind(
+    pool: LatentPool, head: HeadModel
+) -> None:
+    """Sums and counts of all parts of a batch, some of which have none of a kind, are those of its samples."""
+    goal = objective(pool, head, batch_size=6, drop_reference=0.3, drop_all=0.3, drop_text=0.0, drop_identity=0.0)
+    model = VideoModel(tiny_transformer(), None)
+    parts = [goal(model, BatchPart(3, part, 6)) for part in range(6)]
+    told = [sample for part in range(6) for sample in goal.samples(model, BatchPart(3, part, 6))]
+    kinds = {
+        "with_reference": [sample["loss"] for sample in told if sample["keep_reference"]],
+        "without_reference": [
+            sample["loss"] for sample in told if sample["keep_text"] and not sample["keep_reference"]
+        ],
+    }
+    for name, wanted in kinds.items():
+        assert 0 < len(wanted) < 5
+        total, count = torch.stack([part[name] for part in parts]).sum(0).tolist()
+        assert (total, count) == (pytest.approx(sum(wanted), rel=1e-4), len(wanted)), name
+
+
 def test_a_step_reads_no_number_back_and_computes_positions_once(pool: LatentPool, head: HeadModel) -> None:
     """On a GPU either would let it wait; a tensor without content refuses to tell its numbers."""
     goal, recorder = objective(pool, head, batch_size=4), Recorder()

@@ -261,6 +261,24 @@ def test_the_batch_in_parts_is_the_batch(tmp_path: Path) -> None:
     assert logged(tmp_path / "parts")[-1]["loss"] == pytest.approx(logged(tmp_path / "whole")[-1]["loss"], rel=1e-4)
 
 
+def test_a_mean_over_some_samples_is_over_those_of_all_parts_and_not_logged_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    run = trainer(tmp_path, steps=100, accumulation=4)
+    own = losses_of(run)
+
+    def losses(part: BatchPart) -> Losses:
+        # Sums 0, 10, 0 and 30 of 0, 1, 0 and 3 samples in the 50th step; in the 100th nothing counts.
+        counts = part.step == 49 and part.part % 2
+        some = torch.tensor([10.0 * part.part, part.part]) * counts
+        return {**own(part), "some": some}
+
+    run.fit(losses)
+    first, last = logged(tmp_path)
+    assert first["some"] == 10.0
+    assert set(first) - set(last) == {"some"}
+
+
 def test_a_step_is_replayed_from_the_checkpoint_before_it_and_nothing_is_kept(tmp_path: Path) -> None:
     fit(trainer(tmp_path, save_every=20))
     (row,), before = logged(tmp_path), contents(tmp_path)

@@ -161,7 +161,7 @@ class VideoObjective:
         losses = {"loss": error.mean() + self.drift_weight * runaway, "drift": runaway}
         if takes_reference(model.transformer.config):
             kept = {"with": draws.keep_reference, "without": draws.keep_any * (1 - draws.keep_reference)}
-            losses |= {f"{name}_reference": (error * k).sum() / k.sum().clamp(min=1) for name, k in kept.items()}
+            losses |= {f"{name}_reference": torch.stack([(error * k).sum(), k.sum()]) for name, k in kept.items()}
         return losses
 
     @torch.no_grad()
