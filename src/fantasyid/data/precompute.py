@@ -253,6 +253,20 @@ class LatentPool:
         chosen = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "null_text"}
         return LatentPool(**chosen, null_text=self.null_text)
 
+    def shown(self, index: Tensor, view: Tensor) -> "LatentPool":
+        """Some clips with one view each.
+
+        Args:
+            index: (B,) numbers of them.
+            view: (B,) in [0, 1), which of a clip's V views is wanted, where the pool has (M, V, ...) of references and
+                face tokens.
+        """
+        number = (view * self.reference.shape[1]).long()
+        chosen = {name: getattr(self, name)[index] for name in ("clips", "identity", "text")}
+        faces = self.face_tokens[index, number] if self.face_tokens.ndim == 5 else self.face_tokens[index]
+        reference = self.reference[index, number][:, None]
+        return LatentPool(**chosen, reference=reference, face_tokens=faces, null_text=self.null_text)
+
     @classmethod
     def joined(cls, parts: Sequence["LatentPool"]) -> "LatentPool":
         """Clips of several pools in one."""

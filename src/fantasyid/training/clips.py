@@ -31,7 +31,10 @@ class Clips(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, index: Tensor) -> LatentPool:
-        """Some of them, by their numbers (B,)."""
+        """Some of them, by their numbers (B,), with all views."""
+
+    def shown(self, index: Tensor, view: Tensor) -> LatentPool:
+        """Some of them, each with the view that a number in [0, 1) draws: see `LatentPool.shown`."""
 
 
 class SeveralPools:
@@ -50,14 +53,26 @@ class SeveralPools:
         return sum(len(pool) for pool in self._pools)
 
     def rows(self, index: Tensor) -> LatentPool:
-        """Some of them, by their numbers (B,)."""
-        parts, places, start = [], [], 0
+        """See `Clips.rows`."""
+        places = self._places(index)
+        return self._in_order([pool.rows(index[place] - start) for pool, place, start in places], places)
+
+    def shown(self, index: Tensor, view: Tensor) -> LatentPool:
+        """See `Clips.shown`."""
+        places = self._places(index)
+        return self._in_order([pool.shown(index[at] - start, view[at]) for pool, at, start in places], places)
+
+    def _places(self, index: Tensor) -> list[tuple[Clips, Tensor, int]]:
+        """Each pool, where in the batch its clips stand, and the number of its first."""
+        places, start = [], 0
         for pool in self._pools:
-            place = ((index >= start) & (index < start + len(pool))).nonzero()[:, 0]
-            parts.append(pool.rows(index[place] - start))
-            places.append(place)
+            places.append((pool, ((index >= start) & (index < start + len(pool))).nonzero()[:, 0], start))
             start += len(pool)
-        return LatentPool.joined(parts).rows(torch.cat(places).argsort())
+        return places
+
+    @staticmethod
+    def _in_order(parts: Sequence[LatentPool], places: Sequence[tuple[Clips, Tensor, int]]) -> LatentPool:
+        return LatentPool.joined(parts).rows(torch.cat([place for _, place, _ in places]).argsort())
 
 
 def open_clips(

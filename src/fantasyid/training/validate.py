@@ -87,12 +87,13 @@ def held_out_loss(objective: VideoObjective, model: VideoModel, clips: Clips) ->
         clips: Held out; of many, the first few are looked at.
     """
     count = min(len(clips), _MOST_CLIPS)
-    rows = clips.rows(torch.arange(count, device=clips.device)).to(objective.device)
+    first = torch.arange(count, device=clips.device)
+    rows = clips.shown(first, torch.zeros(count, device=clips.device)).to(objective.device)
     goal = replace(objective, clips=clips, batch_size=count, shape_noise=0.0)
-    drawn = goal.draw(model.transformer, 0, rows)
+    drawn = goal.draw(model.transformer, 0)
     given = torch.ones_like(drawn.keep_any)
     kept = dict.fromkeys(("keep_text", "keep_reference", "keep_identity", "keep_any"), given)
-    drawn = replace(drawn, view=torch.zeros_like(drawn.view), **kept)
+    drawn = replace(drawn, **kept)
     losses = {}
     for time in torch.linspace(0, goal.scheduler.config.num_train_timesteps - 1, _TIMES + 2)[1:-1].long().tolist():
         at_time = replace(drawn, timesteps=torch.full_like(drawn.timesteps, time))

@@ -108,8 +108,8 @@ TRAINING = (
     Mutation(
         "clips come back in the order in which they were asked for",
         "training/clips.py",
-        "torch.cat(places).argsort()",
-        "torch.arange(len(index))",
+        "torch.cat([place for _, place, _ in places]).argsort()",
+        "torch.cat([place for _, place, _ in places])",
         _ROWS + "test_clips_of_several_pools_come_in_the_order_in_which_they_are_asked_for",
     ),
     Mutation(
@@ -121,9 +121,9 @@ TRAINING = (
     ),
     Mutation(
         "reference and face tokens show one view",
-        "training/objectives/video.py",
-        "faces = faces[sample, number]",
-        "faces = faces[sample, 0 * number]",
+        "data/precompute.py",
+        "self.face_tokens[index, number]",
+        "self.face_tokens[index, 0 * number]",
         _ROWS + "test_vertices_and_the_view_that_is_shown_are_the_rows",
     ),
     Mutation(

@@ -1,24 +1,28 @@
 """Reading an encoding: rows of clips on request, from shards that stay on the disk."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fantasyid.data.dataset.encodings import COLUMNS, NULL_TEXT, REMEDY, EncodingFolder
+from fantasyid.data.dataset.encodings import NULL_TEXT, REMEDY, EncodingFolder
 from fantasyid.data.dataset.rows import EncodedClip
 from fantasyid.data.dataset.shards import Shard
 from fantasyid.data.dataset.tables import read_table
 from fantasyid.data.precompute import LatentPool
 
 _OPEN_SHARDS = 256
+# Columns by what a pool calls them: of what each view has its own, and of the rest.
+_PICTURES = {"reference": "references", "face_tokens": "faces"}
+_OTHERS = {"clips": "latents", "identity": "heads", "text": "text"}
 
 
 class EncodedClips:
     """The clips of one side of an encoding's split.
 
-    A clip's row costs one read in each of its shard's files, in any order.
+    A clip's row costs one read in each of its shard's files, in any order, of one view where one is shown.
 
     Args:
         folder: The encoding.
@@ -39,12 +43,13 @@ class EncodedClips:
         self.views = views
         self.device = torch.device("cpu")
         self._shard = lru_cache(_OPEN_SHARDS)(self._open)
+        self._none: LatentPool | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def rows(self, index: Tensor) -> LatentPool:
-        """Some clips.
+        """Some clips with all views.
 
         Args:
             index: (B,) numbers of them.
@@ -53,25 +58,58 @@ class EncodedClips:
             On the CPU: clips (B,T,C,h,w), text and null text as encoded; reference (B,V,C,h,w) and face tokens
             (B,V,g,g,D) of V views; as identity the vertices (B,N,3) in cm.
         """
-        if not len(index):  # what tensors have when no row is asked for, in shape and type
-            return self.rows(torch.zeros(1, dtype=torch.int64)).rows(index)
-        chosen = [self.clips[number] for number in index.tolist()]
-        columns = {name: [self._tensor(clip, name) for clip in chosen] for name in COLUMNS}
-        return LatentPool(
-            clips=torch.stack(columns["latents"]),
-            reference=torch.stack([self._seen(views) for views in columns["references"]]),
-            face_tokens=torch.stack([self._seen(views) for views in columns["faces"]]),
-            identity=torch.stack(columns["heads"]),
-            text=torch.stack(columns["text"]),
-            null_text=self._shard("text", chosen[0].shard).tensor(NULL_TEXT)[None],
-        )
+        if not len(index):
+            return self._nothing().rows(index)
+        chosen = self._chosen(index)
+        numbers = range(self.views)
+        pictures = {
+            name: torch.stack([torch.stack([self._view(clip, column, k) for k in numbers]) for clip in chosen])
+            for name, column in _PICTURES.items()
+        }
+        return self._joined(chosen, pictures)
+
+    def shown(self, index: Tensor, view: Tensor) -> LatentPool:
+        """Some clips with one view each, which alone is read.
+
+        Args:
+            index: (B,) numbers of them.
+            view: (B,) in [0, 1), which of the V views that `rows` gives is wanted.
+
+        Returns:
+            As `rows`, with reference (B,1,C,h,w) and face tokens (B,g,g,D).
+        """
+        if not len(index):
+            return self._nothing().shown(index, view)
+        chosen = self._chosen(index)
+        numbers = (view * self.views).long().tolist()
+        pictures = {
+            name: torch.stack([self._view(clip, column, n) for clip, n in zip(chosen, numbers, strict=True)])
+            for name, column in _PICTURES.items()
+        }
+        return self._joined(chosen, {**pictures, "reference": pictures["reference"][:, None]})
+
+    def _nothing(self) -> LatentPool:
+        """What tensors have when no row is asked for, in shape and type."""
+        if self._none is None:
+            self._none = self.rows(torch.zeros(1, dtype=torch.int64)).rows(torch.zeros(0, dtype=torch.int64))
+        return self._none
+
+    def _chosen(self, index: Tensor) -> list[EncodedClip]:
+        return [self.clips[number] for number in index.tolist()]
+
+    def _joined(self, chosen: Sequence[EncodedClip], pictures: Mapping[str, Tensor]) -> LatentPool:
+        columns = {
+            name: torch.stack([self._tensor(clip, column) for clip in chosen]) for name, column in _OTHERS.items()
+        }
+        null_text = self._shard("text", chosen[0].shard).tensor(NULL_TEXT)[None]
+        return LatentPool(**columns, **pictures, null_text=null_text)
+
+    def _view(self, clip: EncodedClip, column: str, number: int) -> Tensor:
+        """One of V views, of which a clip with fewer has some more than once."""
+        return self._shard(column, clip.shard).part(clip.clip_id, number % clip.views)
 
     def _tensor(self, clip: EncodedClip, column: str) -> Tensor:
         return self._shard(column, clip.shard).tensor(clip.clip_id)
 
     def _open(self, column: str, shard: int) -> Shard:
         return Shard(self._folder.shard(shard)[column], REMEDY)
-
-    def _seen(self, views: Tensor) -> Tensor:
-        """V of a clip's views (n, ...)."""
-        return views[torch.arange(self.views) % len(views)]

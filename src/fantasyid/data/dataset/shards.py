@@ -54,3 +54,15 @@ class Shard:
         except (OSError, SafetensorError) as error:
             raise CorruptDatasetError(f"{self._path} has no {name}; {self._remedy}.") from error
         return tensor
+
+    def part(self, name: str, number: int) -> Tensor:
+        """Read one of the first dimension of a tensor, and no other.
+
+        Raises:
+            CorruptDatasetError: It is not in the shard.
+        """
+        try:
+            part: Tensor = self._file.get_slice(name)[number]
+        except (OSError, SafetensorError, IndexError) as error:
+            raise CorruptDatasetError(f"{self._path} has no {name}; {self._remedy}.") from error
+        return part

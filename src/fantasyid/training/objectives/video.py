@@ -1,6 +1,6 @@
 """Objective of the video model: v-prediction (paper 4.1) on clips or pairs of frames, with identity or without."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -112,9 +112,8 @@ class VideoObjective:
 
     def __call__(self, model: VideoModel, part: BatchPart) -> Losses:
         """Losses of a part of a step's batch."""
-        mine = part.rows(self.batch_size)
-        rows = self.clips.rows(self.numbers(part.step)[mine]).to(self.device)
-        return self.measure(model, rows, self.draw(model.transformer, part.step, rows).rows(mine))
+        draws = self.draw(model.transformer, part.step).rows(part.rows(self.batch_size))
+        return self.measure(model, self._shown(part, draws), draws)
 
     def explain(self, step: int) -> dict[str, Any]:
         """Which clips a step shows, by their numbers, in the order of its batch."""
@@ -124,14 +123,14 @@ class VideoObjective:
         """Which clips a step shows (batch_size,), on the clips' device."""
         return clips_at(self.seed, step * self.batch_size, self.batch_size, len(self.clips), self.clips.device)
 
-    def draw(self, transformer: FantasyIDTransformer3DModel, step: int, rows: LatentPool) -> Draws:
+    def draw(self, transformer: FantasyIDTransformer3DModel, step: int) -> Draws:
         """What chance decides of a step's whole batch.
 
         Args:
             transformer: The model's.
             step: From 0.
-            rows: Some of the clips, for their size.
         """
+        rows = self.clips.rows(torch.zeros(0, dtype=torch.int64, device=self.clips.device))  # for their size
         generator = torch.Generator(self.device).manual_seed(seed_of("draws", self.seed, step))
         batch, identity = self.batch_size, rows.identity
         frames, *picture = rows.clips.shape[1:]
@@ -148,7 +147,7 @@ class VideoObjective:
             noise=noise,
             timesteps=timesteps,
             shape_noise=torch.randn((batch, identity.shape[1] if identity.ndim == 2 else 0), **on),
-            view=torch.rand(batch, **on),
+            view=torch.rand(batch, **on) * (self.views == "any"),
             keep_text=keep_any * keep(self.drop_text),
             keep_reference=keep_any * keep(self.drop_reference),
             keep_identity=keep_any * keep(self.drop_identity),
@@ -156,7 +155,7 @@ class VideoObjective:
         )
 
     def measure(self, model: VideoModel, rows: LatentPool, draws: Draws) -> Losses:
-        """Losses of clips with what was drawn for them."""
+        """Losses of clips, of one view each, with what was drawn for them."""
         error, runaway = self.errors(model, rows, draws)
         losses = {"loss": error.mean() + self.drift_weight * runaway, "drift": runaway}
         if takes_reference(model.transformer.config):
@@ -168,19 +167,17 @@ class VideoObjective:
     def samples(self, model: VideoModel, part: BatchPart) -> list[dict[str, Any]]:
         """Of each sample of a part of a step's batch: the clip's number, its noise's time, what it kept, its loss."""
         mine = part.rows(self.batch_size)
-        numbers = self.numbers(part.step)[mine]
-        rows = self.clips.rows(numbers).to(self.device)
-        draws = self.draw(model.transformer, part.step, rows).rows(mine)
-        error, _ = self.errors(model, rows, draws)
-        columns = {"clip": numbers, "timestep": draws.timesteps, "loss": error}
+        draws = self.draw(model.transformer, part.step).rows(mine)
+        error, _ = self.errors(model, self._shown(part, draws), draws)
+        columns = {"clip": self.numbers(part.step)[mine], "timestep": draws.timesteps, "loss": error}
         columns |= {name: getattr(draws, name) > 0 for name in ("keep_text", "keep_reference", "keep_identity")}
         lists = {name: column.tolist() for name, column in columns.items()}
         return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
     def errors(self, model: VideoModel, rows: LatentPool, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Each sample's squared error (B,), and how far the tokens run away."""
+        """Each sample's squared error (B,), and how far the tokens run away; the clips are of one view each."""
         transformer, timesteps = model.transformer, draws.timesteps
-        clean, rows = rows.clips.float(), self._seen(rows, draws.view)
+        clean = rows.clips.float()
         padding = padding_frames(transformer.config, clean.shape[1])
         clean = torch.cat([clean[:, :1].expand(-1, padding, -1, -1, -1), clean], dim=1)
         noisy, velocity = self._diffuse(clean, draws.noise, timesteps)
@@ -202,13 +199,10 @@ class VideoObjective:
             )[0]
         return (predicted.float() - velocity).square().mean((1, 2, 3, 4)), runaway
 
-    def _seen(self, rows: LatentPool, view: Tensor) -> LatentPool:
-        """The same clips with one view each, where the pool has several: (B, V, ...) of references and face tokens."""
-        sample = torch.arange(len(rows), device=view.device)
-        number = (view * rows.reference.shape[1]).long() * (self.views == "any")
-        faces = rows.face_tokens
-        faces = faces[sample, number] if faces.ndim == 5 else faces
-        return replace(rows, reference=rows.reference[sample, number][:, None], face_tokens=faces)
+    def _shown(self, part: BatchPart, draws: Draws) -> LatentPool:
+        """The clips of a part of a step's batch, on the model's device, with the views that were drawn for them."""
+        numbers = self.numbers(part.step)[part.rows(self.batch_size)]
+        return self.clips.shown(numbers, draws.view.to(numbers.device)).to(self.device)
 
     def _rotary_of(
         self, transformer: FantasyIDTransformer3DModel, size: tuple[int, int, int]
@@ -250,7 +244,6 @@ class VideoObjective:
             return
         tokens = []
         for step in range(first_step, first_step + batches):
-            rows = self.clips.rows(self.numbers(step)).to(self.device)
-            draws = self.draw(model.transformer, step, rows)
-            tokens.append(self.described(encoder, self._seen(rows, draws.view), draws.shape_noise))
+            draws = self.draw(model.transformer, step)
+            tokens.append(self.described(encoder, self._shown(BatchPart(step), draws), draws.shape_noise))
         encoder.population.measure(torch.cat(tokens))

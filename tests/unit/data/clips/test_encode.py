@@ -21,6 +21,7 @@ from fantasyid.data.dataset.encoded import EncodedClips
 from fantasyid.data.dataset.encoders import Encoders
 from fantasyid.data.dataset.layout import REMEDY, DatasetFolder
 from fantasyid.data.dataset.rows import Clip
+from fantasyid.data.dataset.shards import Shard
 from fantasyid.data.dataset.tables import read_table
 from fantasyid.data.engines.local import LocalEngine
 from tests.commands import refusal, run
@@ -64,6 +65,29 @@ def test_every_clip_is_encoded_on_its_side_of_the_split(encoded: DatasetFolder) 
         nothing = pool.rows(torch.zeros(0, dtype=torch.int64))
         assert nothing.clips.shape == (0, *rows.clips.shape[1:])
         assert torch.equal(nothing.null_text, rows.null_text)
+
+
+def test_the_view_that_is_shown_is_one_of_the_rows_and_no_other_is_read(
+    encoded: DatasetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pools(encoded)[0]
+    index = torch.zeros(4, dtype=torch.int64)
+    rows = pool.rows(index)
+    read, whole = [], Shard.tensor
+
+    def tensor(shard: Shard, name: str) -> torch.Tensor:
+        read.append(shard)
+        return whole(shard, name)
+
+    monkeypatch.setattr(Shard, "tensor", tensor)
+    shown = pool.shown(index, torch.tensor([0.0, 0.3, 0.6, 0.99]))
+    assert len(read) == 4 * 3 + 1  # latents, text and head of each, and the empty text; a view is a part
+    for place in range(4):
+        assert torch.equal(shown.reference[place], rows.reference[place, place : place + 1])
+        assert torch.equal(shown.face_tokens[place], rows.face_tokens[place, place])
+    assert torch.equal(shown.clips, rows.clips)
+    assert torch.equal(shown.identity, rows.identity)
+    assert pool.shown(index[:0], torch.zeros(0)).face_tokens.shape == (0, *rows.face_tokens.shape[2:])
 
 
 def test_latents_are_of_the_frames_as_they_are_cut_and_text_is_the_caption(
