@@ -115,6 +115,9 @@ def encode(
     name: Annotated[
         str | None, typer.Option(help="Of the encoding, DATASET/encodings/NAME; the model's own otherwise.")
     ] = None,
+    noised: Annotated[
+        int, typer.Option(min=1, max=16, help="Noised references of each view, for presets with noised_reference.")
+    ] = 1,
     engine: EngineOption = "local",
     workers: Workers = 1,
     device: DeviceOption = "auto",
@@ -150,7 +153,7 @@ def encode(
     encoders = model_encoders(model, face_vision, chosen_device(device))
     name = Path(model).resolve().name if name is None else name
     with ConsoleProgress().steps("Encoding", max(1, shards)) as done:
-        manifest = encode(folder, videos, name, encoders, _engine(engine, workers), done)
+        manifest = encode(folder, videos, name, encoders, _engine(engine, workers), done, noised)
     typer.echo(
         f"{manifest.clips} clips are encoded in {folder.encodings / name}; {manifest.captions_cut} captions cut."
     )

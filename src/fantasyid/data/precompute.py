@@ -253,13 +253,14 @@ class LatentPool:
         chosen = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "null_text"}
         return LatentPool(**chosen, null_text=self.null_text)
 
-    def shown(self, index: Tensor, view: Tensor) -> "LatentPool":
+    def shown(self, index: Tensor, view: Tensor, noised: Tensor) -> "LatentPool":
         """Some clips with one view each.
 
         Args:
             index: (B,) numbers of them.
             view: (B,) in [0, 1), which of a clip's V views is wanted, where the pool has (M, V, ...) of references and
                 face tokens.
+            noised: (B,) negative: a pool holds no noised references, as an encoding does.
         """
         number = (view * self.reference.shape[1]).long()
         chosen = {name: getattr(self, name)[index] for name in ("clips", "identity", "text")}

@@ -33,8 +33,8 @@ class Clips(Protocol):
     def rows(self, index: Tensor) -> LatentPool:
         """Some of them, by their numbers (B,), with all views."""
 
-    def shown(self, index: Tensor, view: Tensor) -> LatentPool:
-        """Some of them, each with the view that a number in [0, 1) draws: see `LatentPool.shown`."""
+    def shown(self, index: Tensor, view: Tensor, noised: Tensor) -> LatentPool:
+        """Some of them with one view each: see `EncodedClips.shown`."""
 
 
 class SeveralPools:
@@ -57,10 +57,11 @@ class SeveralPools:
         places = self._places(index)
         return self._in_order([pool.rows(index[place] - start) for pool, place, start in places], places)
 
-    def shown(self, index: Tensor, view: Tensor) -> LatentPool:
+    def shown(self, index: Tensor, view: Tensor, noised: Tensor) -> LatentPool:
         """See `Clips.shown`."""
         places = self._places(index)
-        return self._in_order([pool.shown(index[at] - start, view[at]) for pool, at, start in places], places)
+        parts = [pool.shown(index[at] - start, view[at], noised[at]) for pool, at, start in places]
+        return self._in_order(parts, places)
 
     def _places(self, index: Tensor) -> list[tuple[Clips, Tensor, int]]:
         """Each pool, where in the batch its clips stand, and the number of its first."""
@@ -111,6 +112,11 @@ def _open(folder: Path, config: VideoStage, encoder: IdentityEncoder | None, spl
     if not EncodingFolder(folder).plan.is_file():
         if split == "val":
             raise InvalidRequestError(f"The pool {folder} holds no clip out; give an encoding instead.")
+        if config.objective.noised_reference > 0:
+            raise InvalidRequestError(
+                f"The pool {folder} holds no noised references; set objective.noised_reference to 0, or give an "
+                "encoding of `fantasyid data encode`."
+            )
         return _mapped_pool(folder)
     encoded = EncodedClips(folder, split, views=_VIEWS if config.objective.views == "any" else 1)
     if not len(encoded):

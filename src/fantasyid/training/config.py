@@ -171,6 +171,8 @@ class VideoObjectiveConfig(Strict):
     """Fraction of samples with the empty prompt."""
     drop_reference: Fraction = 0.1
     """Fraction of samples without the reference latent."""
+    noised_reference: Fraction = 0.0
+    """Fraction of samples whose reference was noised before it was encoded; CogVideoX-I2V and ConsisID have 1."""
     drop_identity: Fraction = 0.1
     """Fraction of samples without identity tokens."""
     drop_all: Fraction = 0.05
@@ -294,6 +296,7 @@ class VideoStage(StageConfig):
         asked = {
             "objective.drop_reference": "drop_reference" in self.objective.model_fields_set
             and self.objective.drop_reference,
+            "objective.noised_reference": self.objective.noised_reference,
             "model.reference_in_all_frames": self.model.reference_in_all_frames,
         }
         for name, is_asked in asked.items():
@@ -301,6 +304,15 @@ class VideoStage(StageConfig):
                 raise ValueError(
                     f"{name} needs a base that takes a reference, and model.in_channels is out_channels; leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _noised_references_are_read(self) -> "VideoStage":
+        if self.objective.noised_reference and self.pools_on == "device":
+            raise ValueError(
+                "objective.noised_reference is read from the disk, and pools_on is device; set that to disk, or leave "
+                "the other out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -88,7 +88,8 @@ def held_out_loss(objective: VideoObjective, model: VideoModel, clips: Clips) ->
     """
     count = min(len(clips), _MOST_CLIPS)
     first = torch.arange(count, device=clips.device)
-    rows = clips.shown(first, torch.zeros(count, device=clips.device)).to(objective.device)
+    view = torch.zeros(count, device=clips.device)
+    rows = clips.shown(first, view, view - 1).to(objective.device)
     goal = replace(objective, clips=clips, batch_size=count, shape_noise=0.0)
     drawn = goal.draw(model.transformer, 0)
     given = torch.ones_like(drawn.keep_any)

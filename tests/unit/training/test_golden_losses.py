@@ -29,8 +29,8 @@ def drawn(generator: torch.Generator, clips: int, coefficients: int) -> tuple[to
     keep_text, keep_reference = keep_any * keep(0.1), keep_any * keep(0.1)
     shape_noise = torch.randn(BATCH, coefficients, generator=generator)
     keep_identity = keep_any * keep(0.1)
-    view = torch.zeros(BATCH)
-    return index, Draws(noise, timesteps, shape_noise, view, keep_text, keep_reference, keep_identity, keep_any)
+    view, clean = torch.zeros(BATCH), -torch.ones(BATCH)
+    return index, Draws(noise, timesteps, shape_noise, view, keep_text, keep_reference, keep_identity, keep_any, clean)
 
 
 def test_the_losses_are_golden(pool: LatentPool, head: HeadModel) -> None:

@@ -184,6 +184,11 @@ def test_old_and_impossible_fields_of_the_video_model_are_told(tmp_path: Path) -
         read(tmp_path, MINIMAL + "objective: {freeze_base: true}\n", "clips")
     with pytest.raises(InvalidRequestError, match="drop_reference needs a base that takes a reference"):
         read(tmp_path, MINIMAL + "objective: {drop_reference: 0.1}\n", "clips")
+    with pytest.raises(InvalidRequestError, match="noised_reference needs a base that takes a reference"):
+        read(tmp_path, MINIMAL + "pools_on: disk\nobjective: {noised_reference: 0.1}\n", "clips")
+    takes_one = MINIMAL.replace("model: {}", "model: {in_channels: 32, out_channels: 16}")
+    with pytest.raises(InvalidRequestError, match="noised_reference is read from the disk, and pools_on is device"):
+        read(tmp_path, takes_one + "objective: {noised_reference: 0.1}\n", "clips")
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,11 @@ def test_a_pool_has_no_clips_held_out(train: Train, tmp_path: Path) -> None:
     assert "holds no clip out; give an encoding" in refusal("train", "validate", "--run", run, *given)
 
 
+def test_a_pool_has_no_noised_references(train: Train) -> None:
+    with pytest.raises(InvalidRequestError, match="holds no noised references; set objective"):
+        train("clips", 1, pools_on="disk", noised_reference=1.0)
+
+
 def test_clips_that_stay_on_the_disk_are_the_same(train: Train) -> None:
     first = transformer(train("clips", 2))
     shutil.rmtree(train("clips", 2).parent)

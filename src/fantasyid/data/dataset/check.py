@@ -101,7 +101,7 @@ def _encoded(dataset: DatasetFolder, folder: EncodingFolder) -> Iterator[str]:
         for column in COLUMNS:
             shard = Shard(folder.shard(row.shard)[column], encodings.REMEDY)
             tensor = shard.tensor(row.clip_id)
-            one = tensor[0] if column in ("references", "faces") else tensor
+            one = tensor[0] if column in ("references", "noised", "faces") else tensor
             if not torch.isfinite(tensor).all():
                 yield f"The {column} of the clip {row.clip_id} in {folder.path} are not finite."
             if shapes.setdefault(column, one.shape) != one.shape:

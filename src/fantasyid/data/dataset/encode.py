@@ -62,6 +62,7 @@ class EncodeJob:
         name: Of the encoding.
         topology_hash: Of the mesh of the heads.
         model: What encodes.
+        noised: References of each view that are noised before they are encoded.
     """
 
     dataset: Path
@@ -69,6 +70,7 @@ class EncodeJob:
     name: str
     topology_hash: str
     model: ModelEncoders
+    noised: int
 
     def open(self) -> Callable[[int], None]:
         """See `Job.open`."""
@@ -84,11 +86,12 @@ class EncodeJob:
             for clip in clips[shard * SHARD_SIZE : (shard + 1) * SHARD_SIZE]:
                 caption = encoders.fitting_caption(clip.caption)
                 views = _views(dataset, clip)
-                references, faces = encoders.views(views, self.topology_hash)
+                references, noised, faces = encoders.views(views, self.topology_hash, clip.clip_id, self.noised)
                 values = {
                     "latents": encoders.latents(_frames(self.videos, clip)),
                     "text": encoders.text(caption),
                     "references": references,
+                    "noised": noised,
                     "faces": faces,
                     "heads": person_vertices(views),
                 }
@@ -116,6 +119,7 @@ def encode(
     model: ModelEncoders,
     engine: Engine,
     done: Callable[[int], None],
+    noised: int = 1,
 ) -> EncodingManifest:
     """Encode what is not encoded yet.
 
@@ -126,6 +130,7 @@ def encode(
         model: What encodes.
         engine: What runs it.
         done: Is told how many shards are done, those of earlier runs among them.
+        noised: References of each view that are noised before they are encoded; at least one.
 
     Returns:
         The encoding's manifest.
@@ -140,7 +145,7 @@ def encode(
     manifest = dataset.read_manifest()
     if manifest.kept == 0:
         raise InvalidRequestError(f"{dataset.path} holds no clips; its report says why.")
-    plan = _plan(dataset, manifest, model)
+    plan = _plan(dataset, manifest, model, noised)
     folder = EncodingFolder(dataset.encodings / name)
     make_folder(folder.path)
     tidy_up(folder.path)
@@ -153,12 +158,12 @@ def encode(
         )
     shards = range(-(-manifest.kept // SHARD_SIZE))
     missing = [shard for shard in shards if not folder.shard(shard)["files"].is_file()]
-    job = EncodeJob(dataset.path, videos, name, plan.topology_hash, model)
+    job = EncodeJob(dataset.path, videos, name, plan.topology_hash, model, noised)
     engine.run(job, missing, lambda count: done(len(shards) - len(missing) + count))
     return _finish(folder, plan, len(shards), manifest)
 
 
-def _plan(dataset: DatasetFolder, manifest: Manifest, model: ModelEncoders) -> EncodingPlan:
+def _plan(dataset: DatasetFolder, manifest: Manifest, model: ModelEncoders, noised: int) -> EncodingPlan:
     measure = manifest.plan.measure
     height, width = model.size
     if abs(measure.width / measure.height - width / height) > 0.01:
@@ -175,6 +180,7 @@ def _plan(dataset: DatasetFolder, manifest: Manifest, model: ModelEncoders) -> E
         height=height,
         width=width,
         text_length=model.text_length,
+        noised=noised,
         dtype=model.dtype,
     )
 

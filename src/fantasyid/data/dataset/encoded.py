@@ -68,25 +68,27 @@ class EncodedClips:
         }
         return self._joined(chosen, pictures)
 
-    def shown(self, index: Tensor, view: Tensor) -> LatentPool:
+    def shown(self, index: Tensor, view: Tensor, noised: Tensor) -> LatentPool:
         """Some clips with one view each, which alone is read.
 
         Args:
             index: (B,) numbers of them.
             view: (B,) in [0, 1), which of the V views that `rows` gives is wanted.
+            noised: (B,) in [0, 1), which of the view's noised references stands for the clean one; that stays where it
+                is negative.
 
         Returns:
             As `rows`, with reference (B,1,C,h,w) and face tokens (B,g,g,D).
         """
         if not len(index):
-            return self._nothing().shown(index, view)
+            return self._nothing().shown(index, view, noised)
         chosen = self._chosen(index)
-        numbers = (view * self.views).long().tolist()
-        pictures = {
-            name: torch.stack([self._view(clip, column, n) for clip, n in zip(chosen, numbers, strict=True)])
-            for name, column in _PICTURES.items()
-        }
-        return self._joined(chosen, {**pictures, "reference": pictures["reference"][:, None]})
+        views = (view * self.views).long().tolist()
+        variants = (noised * self.manifest.plan.noised).floor().long().tolist()
+        references = [self._reference(*seen) for seen in zip(chosen, views, variants, strict=True)]
+        faces = [self._view(clip, "faces", number) for clip, number in zip(chosen, views, strict=True)]
+        pictures = {"reference": torch.stack(references)[:, None], "face_tokens": torch.stack(faces)}
+        return self._joined(chosen, pictures)
 
     def _nothing(self) -> LatentPool:
         """What tensors have when no row is asked for, in shape and type."""
@@ -103,6 +105,12 @@ class EncodedClips:
         }
         null_text = self._shard("text", chosen[0].shard).tensor(NULL_TEXT)[None]
         return LatentPool(**columns, **pictures, null_text=null_text)
+
+    def _reference(self, clip: EncodedClip, view: int, variant: int) -> Tensor:
+        """Of a view, with noise unless the variant is negative."""
+        if variant < 0:
+            return self._view(clip, "references", view)
+        return self._shard("noised", clip.shard).part(clip.clip_id, view % clip.views, variant)
 
     def _view(self, clip: EncodedClip, column: str, number: int) -> Tensor:
         """One of V views, of which a clip with fewer has some more than once."""

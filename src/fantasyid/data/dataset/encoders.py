@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from fantasyid.core.imaging import to_tensor
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.vision import FaceVisionModel
 
+NOISE_LOG_MEAN, NOISE_LOG_STD = -3.0, 0.5
+"""Of the standard deviation of a reference's noise, for pixels in [-1, 1]: as CogVideoX-I2V and ConsisID train."""
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 
 
@@ -81,26 +84,36 @@ class Encoders:
         return rearrange(encoded, "1 c t h w -> t c h w").to("cpu", self.dtype)
 
     @torch.no_grad()
-    def views(self, views: Sequence[SeenView], topology_hash: str) -> tuple[Tensor, Tensor]:
+    def views(
+        self, views: Sequence[SeenView], topology_hash: str, clip_id: str, noised: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode what is seen of a person, each view by itself.
 
         Args:
             views: At least one.
             topology_hash: Of the mesh of their heads.
+            clip_id: Whose they are; seed of the noise.
+            noised: K, how many noised references are wanted of each view; at least one.
 
         Returns:
-            Reference latents (V,C,h,w) and face tokens (V,g,g,D).
+            Reference latents (V,C,h,w), those of the same pictures with noise (V,K,C,h,w), and face tokens (V,g,g,D).
         """
-        references, tokens = [], []
-        for view in views:
-            with Image.open(io.BytesIO(view.jpeg.numpy().tobytes())) as picture:
-                photo = to_tensor(np.asarray(picture))
+        references, with_noise, tokens = [], [], []
+        for number, view in enumerate(views):
+            with Image.open(io.BytesIO(view.jpeg.numpy().tobytes())) as file:
+                photo = to_tensor(np.asarray(file))
             landmarks = view.landmarks[None, :, :2]
             inputs = prepare_identity(photo, landmarks, view.vertices[None], topology_hash, self.preparation)
-            reference = reference_latents(self.vae, inputs.reference_image.to(self.vae.device))
-            references.append(reference[0, :, 0].to("cpu", self.dtype))
+            picture = inputs.reference_image
+            references.append(self._reference(picture))
+            variants = (self._reference(with_pixel_noise(picture, f"{clip_id}/{number}/{k}")) for k in range(noised))
+            with_noise.append(torch.stack(list(variants)))
             tokens.append(self.face_vision(inputs.face_crop.to(self.face_vision.device)).tokens[0].half().cpu())
-        return torch.stack(references), torch.stack(tokens)
+        return torch.stack(references), torch.stack(with_noise), torch.stack(tokens)
+
+    def _reference(self, picture: Tensor) -> Tensor:
+        """The latent (C,h,w) of a picture (1,3,H,W)."""
+        return reference_latents(self.vae, picture.to(self.vae.device))[0, :, 0].to("cpu", self.dtype)
 
     def text(self, caption: str) -> Tensor:
         """Encode a caption that `fitting_caption` let pass: (L,D)."""
@@ -115,6 +128,22 @@ class Encoders:
                 if len(self.tokenizer(text).input_ids) <= self.text_length:
                     return text
         return ""
+
+
+def with_pixel_noise(picture: Tensor, name: str) -> Tensor:
+    """A reference as CogVideoX-I2V is trained on it: with normal noise of a log-normal standard deviation.
+
+    Args:
+        picture: (1,3,H,W) in [-1, 1], on the CPU, so that each device gets the same noise.
+        name: What the noise is a function of.
+
+    Returns:
+        (1,3,H,W), not clamped, as upstream.
+    """
+    seed = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+    generator = torch.Generator().manual_seed(seed)
+    deviation = (NOISE_LOG_MEAN + NOISE_LOG_STD * torch.randn(1, generator=generator)).exp()
+    return picture + deviation * torch.randn(picture.shape, generator=generator)
 
 
 def person_vertices(views: Sequence[SeenView]) -> Tensor:

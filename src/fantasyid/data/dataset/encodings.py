@@ -7,9 +7,10 @@ DATASET/encodings/NAME/
   shard-00000.latents.safetensors    CLIP -> (T,C,h,w)
   shard-00000.text.safetensors       CLIP -> (L,D), and `null`, the empty caption's
   shard-00000.references.safetensors CLIP -> (V,C,h,w)
+  shard-00000.noised.safetensors     CLIP -> (V,K,C,h,w), of the same pictures with noise
   shard-00000.faces.safetensors      CLIP -> (V,g,g,D)
   shard-00000.heads.safetensors      CLIP -> (N,3)
-  shard-00000.files.json             hashes of the six
+  shard-00000.files.json             hashes of the seven
   index.parquet                      the rows of all shards
   encoding.json                      manifest with the hash of every file; written last
 ```
@@ -24,7 +25,7 @@ from fantasyid.core.errors import InvalidRequestError
 from fantasyid.data.dataset.layout import read_document
 
 SHARD_SIZE = 64
-COLUMNS = ("latents", "text", "references", "faces", "heads")
+COLUMNS = ("latents", "text", "references", "noised", "faces", "heads")
 NULL_TEXT = "null"
 """Name of the empty caption in the shards of text."""
 REMEDY = "run `fantasyid data encode` again, which makes what is missing"
@@ -35,7 +36,7 @@ class EncodingPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     """Changes when what is encoded changes meaning."""
     clips: str
     """SHA-256 of the dataset's table of clips."""
@@ -48,6 +49,8 @@ class EncodingPlan(BaseModel):
     height: int
     width: int
     text_length: int
+    noised: int
+    """References of each view that are noised before they are encoded."""
     dtype: str
 
 

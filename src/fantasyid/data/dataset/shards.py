@@ -55,14 +55,14 @@ class Shard:
             raise CorruptDatasetError(f"{self._path} has no {name}; {self._remedy}.") from error
         return tensor
 
-    def part(self, name: str, number: int) -> Tensor:
-        """Read one of the first dimension of a tensor, and no other.
+    def part(self, name: str, *place: int) -> Tensor:
+        """Read one place of the first dimensions of a tensor, and no other.
 
         Raises:
             CorruptDatasetError: It is not in the shard.
         """
         try:
-            part: Tensor = self._file.get_slice(name)[number]
+            part: Tensor = self._file.get_slice(name)[place]
         except (OSError, SafetensorError, IndexError) as error:
             raise CorruptDatasetError(f"{self._path} has no {name}; {self._remedy}.") from error
         return part

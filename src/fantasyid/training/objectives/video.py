@@ -49,6 +49,7 @@ class Draws:
         timesteps: (B,) int64.
         shape_noise: (B, K), standard deviation 1.
         view: (B,) in [0, 1), which of a clip's views is shown.
+        noised: (B,) in [0, 1), which of the view's noised references is shown; negative for the clean one.
         keep_text: (B,) 1, or 0 for the empty prompt.
         keep_reference: (B,) 1, or 0 without the reference latent.
         keep_identity: (B,) 1, or 0 without identity tokens.
@@ -63,6 +64,7 @@ class Draws:
     keep_reference: Tensor
     keep_identity: Tensor
     keep_any: Tensor
+    noised: Tensor
 
     def rows(self, part: slice) -> "Draws":
         """Some samples'."""
@@ -84,6 +86,7 @@ class VideoObjective:
         device: Where noise is drawn: the model's.
         drop_text: Share of samples with the empty prompt (paper: 0.1).
         drop_reference: Share of samples without the reference latent, for a base that takes one.
+        noised_reference: Share of samples whose reference was noised before it was encoded.
         drop_identity: Share of samples without identity tokens.
         drop_all: Share of samples with none of the three, for guidance.
         views: Which of a clip's views the person is shown by; `"first"` is the ablation "w/o MFC".
@@ -100,6 +103,7 @@ class VideoObjective:
     device: torch.device
     drop_text: float = 0.1
     drop_reference: float = 0.1
+    noised_reference: float = 0.0
     drop_identity: float = 0.1
     drop_all: float = 0.05
     views: Literal["any", "first"] = "any"
@@ -152,6 +156,7 @@ class VideoObjective:
             keep_reference=keep_any * keep(self.drop_reference),
             keep_identity=keep_any * keep(self.drop_identity),
             keep_any=keep_any,
+            noised=torch.rand(batch, **on).where(keep(self.noised_reference) == 0, -1.0),
         )
 
     def measure(self, model: VideoModel, rows: LatentPool, draws: Draws) -> Losses:
@@ -200,9 +205,10 @@ class VideoObjective:
         return (predicted.float() - velocity).square().mean((1, 2, 3, 4)), runaway
 
     def _shown(self, part: BatchPart, draws: Draws) -> LatentPool:
-        """The clips of a part of a step's batch, on the model's device, with the views that were drawn for them."""
+        """The clips of a part of a step's batch, on the model's device, as drawn for them."""
         numbers = self.numbers(part.step)[part.rows(self.batch_size)]
-        return self.clips.shown(numbers, draws.view.to(numbers.device)).to(self.device)
+        view, noised = draws.view.to(numbers.device), draws.noised.to(numbers.device)
+        return self.clips.shown(numbers, view, noised).to(self.device)
 
     def _rotary_of(
         self, transformer: FantasyIDTransformer3DModel, size: tuple[int, int, int]

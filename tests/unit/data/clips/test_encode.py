@@ -1,5 +1,6 @@
 """`fantasyid data encode` and `check`: what training reads is what inference would make of the same person and clip."""
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +11,23 @@ import torch
 from PIL import Image
 
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
-from fantasyid.conditioning.identity import IdentityPreparation
-from fantasyid.conditioning.latents import decode_video
+from fantasyid.conditioning.identity import IdentityPreparation, prepare_identity
+from fantasyid.conditioning.latents import decode_video, reference_latents
 from fantasyid.conditioning.text import encode_text, load_text_encoder
 from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.imaging import to_tensor
 from fantasyid.core.video import open_video
 from fantasyid.data.clips.source_video import SourceVideo
-from fantasyid.data.dataset.encode import ModelEncoders, encode
+from fantasyid.data.dataset.encode import ModelEncoders, _views, encode
 from fantasyid.data.dataset.encoded import EncodedClips
-from fantasyid.data.dataset.encoders import Encoders
+from fantasyid.data.dataset.encoders import Encoders, with_pixel_noise
+from fantasyid.data.dataset.encodings import EncodingFolder
 from fantasyid.data.dataset.layout import REMEDY, DatasetFolder
 from fantasyid.data.dataset.rows import Clip
 from fantasyid.data.dataset.shards import Shard
 from fantasyid.data.dataset.tables import read_table
 from fantasyid.data.engines.local import LocalEngine
+from fantasyid.geometry.head_model import HeadModel
 from tests.commands import refusal, run
 from tests.kills import contents
 from tests.tiny import tiny_face_vision
@@ -38,6 +42,18 @@ def encoded(films: Films, dataset: DatasetFolder, tmp_path_factory: pytest.TempP
     result = run("data", "encode", out, "--videos", films.folder, "--device", "cpu")
     assert result.exit_code == 0, result.output
     return DatasetFolder(out)
+
+
+def tiny_encoders() -> Encoders:
+    return Encoders(
+        vae=tiny_vae(),
+        tokenizer=minilm_tokenizer(),
+        text_encoder=load_text_encoder()[1],
+        face_vision=tiny_face_vision(),
+        preparation=IdentityPreparation(reference_size=(32, 32), face_size=32),
+        text_length=8,
+        dtype=torch.bfloat16,
+    )
 
 
 def pools(encoded: DatasetFolder) -> list[EncodedClips]:
@@ -80,14 +96,39 @@ def test_the_view_that_is_shown_is_one_of_the_rows_and_no_other_is_read(
         return whole(shard, name)
 
     monkeypatch.setattr(Shard, "tensor", tensor)
-    shown = pool.shown(index, torch.tensor([0.0, 0.3, 0.6, 0.99]))
+    shown = pool.shown(index, torch.tensor([0.0, 0.3, 0.6, 0.99]), -torch.ones(4))
     assert len(read) == 4 * 3 + 1  # latents, text and head of each, and the empty text; a view is a part
     for place in range(4):
         assert torch.equal(shown.reference[place], rows.reference[place, place : place + 1])
         assert torch.equal(shown.face_tokens[place], rows.face_tokens[place, place])
     assert torch.equal(shown.clips, rows.clips)
     assert torch.equal(shown.identity, rows.identity)
-    assert pool.shown(index[:0], torch.zeros(0)).face_tokens.shape == (0, *rows.face_tokens.shape[2:])
+    assert pool.shown(index[:0], torch.zeros(0), torch.zeros(0)).face_tokens.shape == (0, *rows.face_tokens.shape[2:])
+
+
+def test_noised_references_are_of_the_picture_with_the_noise_of_clip_and_view(dataset: DatasetFolder) -> None:
+    clip = read_table(dataset.clips, Clip, REMEDY)[0]
+    views, encoders = _views(dataset, clip)[:2], tiny_encoders()
+    clean, noised, _ = encoders.views(views, HeadModel.load().topology.hash, "a clip", 2)
+    assert noised.shape == (2, 2, *clean.shape[1:])
+    for number, view in enumerate(views):
+        photo = to_tensor(np.asarray(Image.open(io.BytesIO(view.jpeg.numpy().tobytes()))))
+        landmarks, vertices = view.landmarks[None, :, :2], view.vertices[None]
+        inputs = prepare_identity(photo, landmarks, vertices, "", encoders.preparation)
+        for k in range(2):
+            picture = with_pixel_noise(inputs.reference_image, f"a clip/{number}/{k}")
+            expected = reference_latents(encoders.vae, picture)[0, :, 0].to(torch.bfloat16)
+            assert torch.equal(noised[number, k], expected)
+            assert not torch.equal(noised[number, k], clean[number])
+
+
+def test_the_noise_of_references_has_the_deviations_that_upstream_trains_with() -> None:
+    """Their logarithms have mean -3 and standard deviation 0.5."""
+    flat = torch.zeros(1, 3, 64, 64)
+    deviations = torch.stack([with_pixel_noise(flat, str(number)).std() for number in range(400)]).log()
+    assert deviations.mean() == pytest.approx(-3, abs=0.1)
+    assert deviations.std() == pytest.approx(0.5, abs=0.06)
+    assert torch.equal(with_pixel_noise(flat, "a"), with_pixel_noise(flat, "a"))
 
 
 def test_latents_are_of_the_frames_as_they_are_cut_and_text_is_the_caption(
@@ -119,15 +160,7 @@ def test_a_finished_encoding_is_left_and_another_is_refused(films: Films, encode
 
 def test_the_video_vae_and_long_captions(films: Films, dataset: DatasetFolder, tmp_path: Path) -> None:
     """Seven frames are refused, what is made of nine has the VAE's shape, and sentences go before words."""
-    encoders = Encoders(
-        vae=tiny_vae(),
-        tokenizer=minilm_tokenizer(),
-        text_encoder=load_text_encoder()[1],
-        face_vision=tiny_face_vision(),
-        preparation=IdentityPreparation(reference_size=(32, 32), face_size=32),
-        text_length=8,
-        dtype=torch.bfloat16,
-    )
+    encoders = tiny_encoders()
     frames = [np.full((40, 40, 3), 10 * index, np.uint8) for index in range(9)]
     assert encoders.latents(frames).shape == (3, 4, 4, 4)
     assert encoders.latents(frames).dtype == torch.bfloat16
@@ -139,8 +172,18 @@ def test_the_video_vae_and_long_captions(films: Films, dataset: DatasetFolder, t
     given = (DatasetFolder(tmp_path / "clips"), films.folder, "tiny")
     with pytest.raises(InvalidRequestError, match="The video has 7 frames; the VAE takes 8k"):
         encoders.latents(frames[:7])
-    manifest = encode(*given, model, LocalEngine(), lambda done: None)
+    manifest = encode(*given, model, LocalEngine(), lambda done: None, noised=2)
     assert manifest.captions_cut == 0
+    pool = EncodedClips(given[0].encodings / "tiny", "train", views=3)
+    number = next(k for k, clip in enumerate(pool.clips) if clip.views > 1)
+    index, view = torch.full((4,), number), torch.full((4,), 0.5)
+    shown = pool.shown(index, view, torch.tensor([-1.0, 0.0, 0.49, 0.99])).reference[:, 0]
+    kept = Shard(EncodingFolder(given[0].encodings / "tiny").shard(0)["noised"], REMEDY)
+    variants = kept.tensor(pool.clips[number].clip_id)[1]
+    assert torch.equal(shown[0], pool.rows(index[:1]).reference[0, 1])
+    assert torch.equal(shown[1:], variants[[0, 0, 1]])
+    with pytest.raises(InvalidRequestError, match="is made with noised 2 and not 1; choose another --name"):
+        encode(*given, model, LocalEngine(), lambda done: None)
     wide = ModelEncoders(lambda: encoders, {"vae": "1"}, 8, (32, 48), "bfloat16")
     with pytest.raises(InvalidRequestError, match="are cut for videos of 128x128 pixels, and the model's have 48x32"):
         encode(*given, wide, LocalEngine(), lambda done: None)
@@ -150,7 +193,7 @@ def test_the_video_vae_and_long_captions(films: Films, dataset: DatasetFolder, t
         encode(given[0], tmp_path / "films", "again", model, LocalEngine(), lambda done: None)
     other = ModelEncoders(lambda: encoders, {"vae": "2"}, 8, (32, 32), "bfloat16")
     with pytest.raises(InvalidRequestError, match=r"is made with networks\.vae '1' and not '2'; choose another --name"):
-        encode(*given, other, LocalEngine(), lambda done: None)
+        encode(*given, other, LocalEngine(), lambda done: None, noised=2)
 
 
 def flip(path: Path) -> None:

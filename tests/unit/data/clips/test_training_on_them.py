@@ -143,6 +143,20 @@ def test_what_was_trained_is_looked_at_and_becomes_a_model_that_generates(
     assert trained.identity_encoder.config.topology_hash == HeadModel.load().topology.hash
 
 
+def test_references_are_noised_as_the_preset_says(encoding: Path, tmp_path: Path) -> None:
+    """Another model than without; the same each time."""
+    ended = {}
+    for name, share in (("clean", 0.0), ("noised", 1.0), ("again", 1.0)):
+        objective = {"noised_reference": share, "drop_reference": 0.0}
+        write_preset(tmp_path / f"{name}.yaml", pools_on="disk", objective=objective)
+        result = run(*command(encoding, tmp_path / f"{name}.yaml", tmp_path / name, base_of(encoding)))
+        assert result.exit_code == 0, result.output
+        ended[name] = FantasyIDTransformer3DModel.from_pretrained(tmp_path / name / "result" / "transformer")
+    states = {name: torch.cat([w.flatten() for w in model.state_dict().values()]) for name, model in ended.items()}
+    assert torch.equal(states["again"], states["noised"])
+    assert not torch.equal(states["clean"], states["noised"])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
