@@ -1,5 +1,6 @@
 """Reading the arrays that the steps of `fantasyid data` write."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fantasyid.core.errors import InvalidRequestError, short_reason
+from fantasyid.core.output_files import write_file
 
 
 def open_array(path: Path, made_by: str, mapped: bool = False) -> NDArray[Any]:
@@ -29,3 +31,15 @@ def open_array(path: Path, made_by: str, mapped: bool = False) -> NDArray[Any]:
             f"{path} cannot be read ({short_reason(error)}); make its folder again with `{made_by}`."
         ) from error
     return array
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a small array that appears when it is whole, as that which is written last and marks a finished folder.
+
+    Args:
+        path: A .npy file.
+        array: What it holds.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_file(path, buffer.getvalue())

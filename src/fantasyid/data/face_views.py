@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fantasyid.core.old_commands import tell_new_command
 from fantasyid.core.output_files import make_folder
-from fantasyid.data.array_files import open_array
+from fantasyid.data.array_files import open_array, write_array
 from fantasyid.data.repose.render import Scene, render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.data.repose.views import ViewSampler
@@ -96,6 +96,7 @@ def render_views(rigs_path: Path, out: Path, people: int, device: str, seed: int
     sampler = ViewSampler(layers, rigs, seed)
     torch.manual_seed(seed)
     make_folder(out)
+    (out / "identity.npy").unlink(missing_ok=True)  # until all is made anew, this is no finished folder
     maps: dict[str, np.memmap[tuple[int, ...], np.dtype[np.generic]]] = {}
     identity = []
     for start in tqdm(range(0, people, _CHUNK), desc="rendering", mininterval=5.0):
@@ -108,7 +109,7 @@ def render_views(rigs_path: Path, out: Path, people: int, device: str, seed: int
                 shape = (people, *values.shape[1:])
                 maps[name] = np.lib.format.open_memmap(out / f"{name}.npy", mode="w+", dtype=values.dtype, shape=shape)
             maps[name][start : start + count] = values
-    np.save(out / "identity.npy", torch.cat(identity).numpy())
+    write_array(out / "identity.npy", torch.cat(identity).numpy())
 
 
 if __name__ == "__main__":

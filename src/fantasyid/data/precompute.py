@@ -23,8 +23,8 @@ from fantasyid.conditioning.text import encode_text, load_text_encoder
 from fantasyid.core.clip_format import MINI_CLIPS
 from fantasyid.core.errors import InvalidRequestError, short_reason
 from fantasyid.core.old_commands import tell_new_command
-from fantasyid.core.output_files import make_folder
-from fantasyid.data.array_files import open_array
+from fantasyid.core.output_files import make_folder, write_file
+from fantasyid.data.array_files import open_array, write_array
 from fantasyid.data.repose.render import Rendering, Scene, render
 from fantasyid.data.repose.rig import CANVAS, CANVAS_MARGIN, HeadLayers, RigSet
 from fantasyid.data.repose.scenes import Draw, SceneSampler
@@ -107,6 +107,7 @@ def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int, 
     sampler = SceneSampler(layers, rigs, seed)
     generator = np.random.default_rng(seed + 1)
     make_folder(out)
+    (out / "captions.json").unlink(missing_ok=True)  # until all is made anew, this is no finished pool
     large, small = (3, PORTRAIT_SIZE, PORTRAIT_SIZE), (3, FACE_SIZE, FACE_SIZE)
     shapes = {"clips": (frames, *large), "reference": large, "face": small, "frame_face": small, "neutral_face": small}
     maps = {
@@ -132,7 +133,7 @@ def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int, 
             maps[name][start:stop] = (picture * 255).round().clamp(0, 255).byte().cpu().numpy()
         identity[start:stop] = draw.identity.half().cpu().numpy()
         captions += draw.captions
-    (out / "captions.json").write_text(json.dumps(captions))
+    write_file(out / "captions.json", json.dumps(captions).encode())
 
 
 def _cut(scene: Scene, first: NDArray[np.int64], frames: int) -> Scene:
@@ -302,11 +303,13 @@ def encode_pool(folder: Path, vae: AutoencoderKLCogVideoX, vision: FaceVisionMod
         }
         for name, value in encoded.items():
             parts[name].append(value.half().cpu())
+    last = folder / "latent_null_text.npy"
+    last.unlink(missing_ok=True)  # until all is made anew, this is no encoded pool
     for name, values in parts.items():
         np.save(folder / f"latent_{name}.npy", torch.cat(values).numpy())
     np.save(folder / "latent_identity.npy", np.asarray(pool.identity))
     null_text = encode_text(tokenizer, text_encoder, [""], TEXT_LENGTH).half().cpu().numpy()
-    np.save(folder / "latent_null_text.npy", null_text)
+    write_array(last, null_text)
 
 
 def _latents(vae: AutoencoderKLCogVideoX, pictures: Tensor) -> Tensor:

@@ -273,4 +273,18 @@ DATA = (
         "landmarks[: len(portraits)]",
         "tests/unit/core/test_portraits.py::test_landmarks_in_the_order_of_the_portraits",
     ),
+    Mutation(
+        "the noise of references is log-normal",
+        "data/dataset/encoders.py",
+        "torch.randn(1, generator=generator)).exp()",
+        "torch.randn(1, generator=generator)).abs()",
+        "tests/unit/data/clips/test_encode.py::test_the_noise_of_references_has_the_deviations_that_upstream_trains_with",
+    ),
+    Mutation(
+        "a pool that is rendered over another is not finished before its end",
+        _PRECOMPUTE,
+        '(out / "captions.json").unlink(missing_ok=True)',
+        "pass",
+        "tests/unit/data/test_killed.py::test_kills_are_survived_to_the_same_bytes",
+    ),
 )
