@@ -107,7 +107,9 @@ def render_pool(rigs_path: Path, out: Path, clips: int, device: str, seed: int, 
     sampler = SceneSampler(layers, rigs, seed)
     generator = np.random.default_rng(seed + 1)
     make_folder(out)
-    (out / "captions.json").unlink(missing_ok=True)  # until all is made anew, this is no finished pool
+    # Until all is made anew, this is no finished pool; and what was encoded of it is of other clips.
+    for last in ("captions.json", "latent_null_text.npy"):
+        (out / last).unlink(missing_ok=True)
     large, small = (3, PORTRAIT_SIZE, PORTRAIT_SIZE), (3, FACE_SIZE, FACE_SIZE)
     shapes = {"clips": (frames, *large), "reference": large, "face": small, "frame_face": small, "neutral_face": small}
     maps = {

@@ -283,8 +283,8 @@ DATA = (
     Mutation(
         "a pool that is rendered over another is not finished before its end",
         _PRECOMPUTE,
-        '(out / "captions.json").unlink(missing_ok=True)',
+        "(out / last).unlink(missing_ok=True)",
         "pass",
-        "tests/unit/data/test_killed.py::test_kills_are_survived_to_the_same_bytes",
+        "tests/unit/data/test_precompute.py::test_a_pool_that_is_rendered_over_another_is_not_read_before_its_end",
     ),
 )

@@ -8,6 +8,7 @@ import pytest
 from fantasyid.data.precompute import ClipPool, render_pool
 from fantasyid.data.repose.rig import RigSet
 from fantasyid.face.align import FACE_TEMPLATE, PORTRAIT_SIZE
+from tests.kills import file_size_limit
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,13 @@ def test_faces_are_aligned(pool: ClipPool) -> None:
             amount[middle] = (blue - np.maximum(red, green)).clip(0)[middle]
             rows, columns = np.nonzero(amount > 0.6 * amount.max())
             assert np.abs([columns.mean() + 0.5, rows.mean() + 0.5] - template).max() < 6
+
+
+def test_a_pool_that_is_rendered_over_another_is_not_read_before_its_end(rigs_path: Path, tmp_path: Path) -> None:
+    """Nor is what was encoded of the other."""
+    for name in ("captions.json", "latent_null_text.npy"):
+        (tmp_path / name).write_bytes(b"of before")
+    with file_size_limit(2**16), pytest.raises(OSError, match="File too large"):
+        render_pool(rigs_path, tmp_path, clips=2, device="cpu", seed=0)
+    assert not (tmp_path / "captions.json").exists()
+    assert not (tmp_path / "latent_null_text.npy").exists()

@@ -151,7 +151,7 @@ def encode(
     tidy_up(folder.path)
     if not folder.plan.is_file():
         write_file(folder.plan, document_bytes(plan))
-    kept = read_document(folder.plan, EncodingPlan)
+    kept = read_document(folder.plan, EncodingPlan, encodings.AGAIN)
     for field, before, now in differences(kept.model_dump(), plan.model_dump()):
         raise InvalidRequestError(
             f"{folder.path} is made with {field} {before!r} and not {now!r}; choose another --name."

@@ -29,6 +29,7 @@ COLUMNS = ("latents", "text", "references", "noised", "faces", "heads")
 NULL_TEXT = "null"
 """Name of the empty caption in the shards of text."""
 REMEDY = "run `fantasyid data encode` again, which makes what is missing"
+AGAIN = "encode the dataset again with `fantasyid data encode --name`, under another name"
 
 
 class EncodingPlan(BaseModel):
@@ -99,4 +100,4 @@ class EncodingFolder:
             raise InvalidRequestError(
                 f"{self.path} is no finished encoding: there is no {self.manifest.name}; run `fantasyid data encode`."
             )
-        return read_document(self.manifest, EncodingManifest)
+        return read_document(self.manifest, EncodingManifest, AGAIN)

@@ -26,6 +26,7 @@ from fantasyid.core.faults import first_fault
 from fantasyid.data.clips.config import KeepConfig, MeasureConfig
 
 REMEDY = "run `fantasyid data prepare` again, which makes what is missing"
+AGAIN = "make the dataset again in another folder"
 
 
 class _Document(BaseModel):
@@ -108,8 +109,13 @@ class DatasetFolder:
         return read_document(self.manifest, Manifest)
 
 
-def read_document(path: Path, kind: type[DocumentType]) -> DocumentType:
+def read_document(path: Path, kind: type[DocumentType], remedy: str = AGAIN) -> DocumentType:
     """Read a JSON file as a pydantic model.
+
+    Args:
+        path: The file.
+        kind: The model.
+        remedy: What to do where it cannot be read.
 
     Raises:
         CorruptDatasetError: It cannot be read, or is of another version.
@@ -118,9 +124,7 @@ def read_document(path: Path, kind: type[DocumentType]) -> DocumentType:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         reason = first_fault(error)[1] if isinstance(error, ValidationError) else error.strerror
-        raise CorruptDatasetError(
-            f"{path} cannot be read ({reason}); make the dataset again in another folder."
-        ) from error
+        raise CorruptDatasetError(f"{path} cannot be read ({reason}); {remedy}.") from error
 
 
 def document_bytes(document: BaseModel) -> bytes:

@@ -14,7 +14,7 @@ from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.conditioning.identity import IdentityPreparation, prepare_identity
 from fantasyid.conditioning.latents import decode_video, reference_latents
 from fantasyid.conditioning.text import encode_text, load_text_encoder
-from fantasyid.core.errors import InvalidRequestError
+from fantasyid.core.errors import CorruptDatasetError, InvalidRequestError
 from fantasyid.core.imaging import to_tensor
 from fantasyid.core.video import open_video
 from fantasyid.data.clips.source_video import SourceVideo
@@ -194,6 +194,13 @@ def test_the_video_vae_and_long_captions(films: Films, dataset: DatasetFolder, t
     other = ModelEncoders(lambda: encoders, {"vae": "2"}, 8, (32, 32), "bfloat16")
     with pytest.raises(InvalidRequestError, match=r"is made with networks\.vae '1' and not '2'; choose another --name"):
         encode(*given, other, LocalEngine(), lambda done: None, noised=2)
+    folder = given[0].encodings / "tiny"
+    for name in ("plan.json", "encoding.json"):
+        (folder / name).write_text((folder / name).read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(CorruptDatasetError, match=r"plan\.json .*`fantasyid data encode --name`, under another name"):
+        encode(*given, model, LocalEngine(), lambda done: None, noised=2)
+    with pytest.raises(CorruptDatasetError, match=r"encoding\.json cannot .* under another name"):
+        EncodedClips(folder)
 
 
 def flip(path: Path) -> None:
