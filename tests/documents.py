@@ -166,7 +166,8 @@ def _torchrun(words: tuple[str, ...]) -> None:
 
     options = get_args_parser().parse_args(list(words))
     assert options.module, "give the program as -m MODULE"
-    parse((options.training_script, *options.training_script_args))
+    program = options.training_script
+    parse((*(() if program in PROGRAMS else ("python", "-m")), program, *options.training_script_args))
 
 
 def _pip(words: tuple[str, ...]) -> None:

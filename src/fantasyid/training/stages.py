@@ -239,8 +239,6 @@ def begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = Non
     """Make a run, or find it where a checkpoint of at most so many steps left it."""
     own_share(config.optimiser.batch_size, config.optimiser.accumulation)
     transformer = networks.transformer(config.model, inputs.init).to(inputs.device)
-    if config.lora is not None:
-        add_lora(transformer, config.lora)
     token_dim, encoder = config.model.identity_token_dim, None
     if token_dim is not None:
         described = config.objective.identity_encoder
@@ -248,7 +246,14 @@ def begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = Non
         encoder.to(inputs.device).train()
     elif inputs.encoder is not None:
         raise InvalidRequestError("The preset has no identity_token_dim, so it takes no encoder; leave --encoder out.")
-    model = VideoModel(transformer, encoder)
+    return begin_with(VideoModel(transformer, encoder), config, inputs, up_to)
+
+
+def begin_with(model: VideoModel, config: VideoStage, inputs: StageInputs, up_to: int | None = None) -> VideoRun:
+    """The same with networks that are on their device already, as the preset describes them; they are changed."""
+    transformer, encoder = model.transformer, model.identity_encoder
+    if config.lora is not None:
+        add_lora(transformer, config.lora)
     choose_groups(model, config.groups, config.optimiser)
     keep_frozen_in(getattr(torch, config.frozen_dtype), model)
     clips = open_clips(inputs.pools, config, encoder, inputs.device)
