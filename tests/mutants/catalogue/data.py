@@ -274,6 +274,20 @@ DATA = (
         "tests/unit/core/test_portraits.py::test_landmarks_in_the_order_of_the_portraits",
     ),
     Mutation(
+        "captions of earlier runs stay",
+        "data/sources/captioning.py",
+        "rows[: len(rows) // batch * batch]",
+        "rows[:0]",
+        "tests/unit/data/sources/test_captioning.py::test_what_was_described_is_not_described_again",
+    ),
+    Mutation(
+        "captions end with a sentence",
+        "data/sources/caption_model.py",
+        "text[: end + 1]",
+        "text",
+        "tests/unit/data/sources/test_captioning.py::test_texts_end_with_a_sentence",
+    ),
+    Mutation(
         "the noise of references is log-normal",
         "data/dataset/encoders.py",
         "torch.randn(1, generator=generator)).exp()",

@@ -181,8 +181,8 @@ TRAINING = (
     Mutation(
         "the identity encoder learns",
         _STAGE,
-        "model = VideoModel(transformer, encoder)",
-        "model = VideoModel(transformer, encoder and encoder.requires_grad_(False))",
+        "begin_with(VideoModel(transformer, encoder), ",
+        "begin_with(VideoModel(transformer, encoder and encoder.requires_grad_(False)), ",
         _FROZEN,
     ),
     Mutation(

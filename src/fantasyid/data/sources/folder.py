@@ -32,13 +32,8 @@ def read_folder(folder: Path, licence: str, captions: Path | None = None) -> Lis
     Raises:
         InvalidRequestError: There is no video, or the captions name one that is not there.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-    if not paths:
-        raise InvalidRequestError(
-            f"There is no video in {folder} (no file that ends in {', '.join(VIDEO_SUFFIXES)}); check the path."
-        )
-    names = {path: path.relative_to(folder).as_posix() for path in paths}
-    said = None if captions is None else _read_captions(captions, set(names.values()))
+    paths = videos_in(folder)
+    said = None if captions is None else _read_captions(captions, set(paths))
     found = [
         Source(
             path=name,
@@ -47,9 +42,23 @@ def read_folder(folder: Path, licence: str, captions: Path | None = None) -> Lis
             captions=_beside(path) if said is None else said.get(name, ()),
             film=name,
         )
-        for path, name in names.items()
+        for name, path in paths.items()
     ]
     return Listing.of(folder, found, 0, str(folder))
+
+
+def videos_in(folder: Path) -> dict[str, Path]:
+    """The videos in a folder and the folders in it, by their paths in it, sorted.
+
+    Raises:
+        InvalidRequestError: There is none.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    if not paths:
+        raise InvalidRequestError(
+            f"There is no video in {folder} (no file that ends in {', '.join(VIDEO_SUFFIXES)}); check the path."
+        )
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def _beside(path: Path) -> tuple[str, ...]:
