@@ -180,9 +180,9 @@ TRAINING = (
     ),
     Mutation(
         "the identity encoder learns",
-        _STAGE,
-        "begin_with(VideoModel(transformer, encoder), ",
-        "begin_with(VideoModel(transformer, encoder and encoder.requires_grad_(False)), ",
+        "training/groups.py",
+        "weight.requires_grad_(name not in left)",
+        'weight.requires_grad_(name not in left and "identity_encoder" not in name)',
         _FROZEN,
     ),
     Mutation(
