@@ -416,6 +416,25 @@ def pack(
     pack(TrainedParts(transformer, identity_encoder, vae, vision, reader), folder, storage)
 
 
+@train_app.command()
+def unpack(
+    out: Annotated[Path, typer.Option(help="Folder to make, which --init takes.", rich_help_panel=_RUN)],
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of pack. Default: the built-in model's.", rich_help_panel=_INPUTS)
+    ] = None,
+) -> None:
+    """Write a packed model's networks as stages leave their results, to go on from them.
+
+    [bold]Example[/bold]
+
+      fantasyid train unpack --out runs/shipped
+    """
+    from fantasyid.checkpoints.builtin import MINI_FOLDER
+    from fantasyid.training.pack import unpack
+
+    unpack(MINI_FOLDER if weights is None else weights, out)
+
+
 def chosen_device(device: Device) -> str:
     """The device's name in PyTorch.
 

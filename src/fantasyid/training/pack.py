@@ -1,14 +1,16 @@
-"""Packing trained stages into the model that ships."""
+"""Packing trained stages into the model that ships, and unpacking it, so that training goes on from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler
 
-from fantasyid.checkpoints.builtin import save_builtin
+from fantasyid.checkpoints.builtin import COMPONENTS, load_component, save_builtin
 from fantasyid.conditioning.text import load_text_encoder
 from fantasyid.core.checkpoint import Storage
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.old_commands import tell_new_command
+from fantasyid.core.output_files import make_folder, write_together
 from fantasyid.models.face_reader import FaceReaderModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
@@ -58,6 +60,25 @@ def pack(parts: TrainedParts, out: Path, storage: Storage = "int8") -> None:
         fps=8,
     )
     save_builtin(pipeline, out, storage)
+
+
+def unpack(packed: Path, out: Path) -> None:
+    """Write the networks of a packed model as a stage leaves its result, each in a folder of its name.
+
+    Args:
+        packed: Where `pack` wrote; some of its networks will do.
+        out: Folder to make.
+
+    Raises:
+        FantasyIDError: There is no network, one is damaged, or the folder is there already.
+    """
+    names = [name for name in COMPONENTS if (packed / name).is_dir()]
+    if not names:
+        raise InvalidRequestError(f"{packed} holds no packed network; give a folder of `fantasyid train pack`.")
+    make_folder(out.parent)
+    with write_together([out], overwrite=False) as (made,):
+        for name in names:
+            load_component(packed, name).save_pretrained(made / name)
 
 
 if __name__ == "__main__":

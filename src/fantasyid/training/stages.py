@@ -20,6 +20,7 @@ from fantasyid.data.face_views import FaceViews
 from fantasyid.data.precompute import ClipPool
 from fantasyid.data.repose.rig import HeadLayers, RigSet
 from fantasyid.geometry.head_model import HeadModel
+from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
 from fantasyid.training.checkpoint import hash_of_frozen
@@ -199,6 +200,8 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
     head = HeadModel.load().to(inputs.device)
     token_dim, described = config.model.identity_token_dim, config.objective.identity_encoder
     encoder = networks.identity_encoder(described, token_dim, None, inputs.init).to(inputs.device)
+    batch_size = own_share(config.optimiser.batch_size)
+    _check_mean(encoder, batch_size)
     vision = networks.vision_network(inputs.vision).to(inputs.device)
     model = TaughtEncoder(vision, encoder).to(inputs.device).train()
     rng = np.random.default_rng()
@@ -206,7 +209,7 @@ def _train_encoder(config: EncoderStage, inputs: StageInputs) -> bool:
     objective = EncoderObjective(
         pools=_clip_pools(inputs),
         head=head,
-        batch_size=own_share(config.optimiser.batch_size),
+        batch_size=batch_size,
         rng=rng,
         **config.objective.model_dump(exclude=_NOT_OF_THE_OBJECTIVE),
     )
@@ -252,6 +255,8 @@ def begin_video(config: VideoStage, inputs: StageInputs, up_to: int | None = Non
 def begin_with(model: VideoModel, config: VideoStage, inputs: StageInputs, up_to: int | None = None) -> VideoRun:
     """The same with networks that are on their device already, as the preset describes them; they are changed."""
     transformer, encoder = model.transformer, model.identity_encoder
+    if encoder is not None:
+        _check_mean(encoder, own_share(config.optimiser.batch_size, config.optimiser.accumulation))
     if config.lora is not None:
         add_lora(transformer, config.lora)
     choose_groups(model, config.groups, config.optimiser)
@@ -321,6 +326,15 @@ def _rigs(inputs: StageInputs) -> RigSet:
     if inputs.rigs is None:
         raise InvalidRequestError("This stage reads photos too; give the file of `fantasyid data rigs` with --rigs.")
     return RigSet.load(inputs.rigs, HeadLayers.build(HeadModel.load().to(inputs.device)))
+
+
+def _check_mean(encoder: IdentityEncoder, samples: int) -> None:
+    """Refuse a mean of one, which is what an encoder takes from each that is computed at once."""
+    if encoder.population is not None and samples < 2:
+        raise InvalidRequestError(
+            "With identity_encoder.centre a person is what differs from the mean of those computed at once, and the "
+            "preset leaves one at a time; raise batch_size, or lower accumulation or the number of processes."
+        )
 
 
 def _check_enough(needed: int, there: dict[str, int]) -> None:

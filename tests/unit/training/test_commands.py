@@ -45,7 +45,7 @@ def test_the_commands_of_presets_and_documentation_exist() -> None:
     lines = [*text.splitlines(), *(path.read_text().splitlines()[0] for path in PRESETS.glob("*.yaml"))]
     found = [re.search(r"\bfantasyid ((?:train|data) .*--.*)", line) for line in lines if "`" not in line]
     commands = [shlex.split(match[1]) for match in found if match]
-    assert len(commands) == 37
+    assert len(commands) == 41
     for words in commands:
         command = get_command(app)
         while words and words[0] in getattr(command, "commands", {}):

@@ -12,7 +12,7 @@ from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.vision import FaceVisionModel
 from fantasyid.training import networks
 from fantasyid.training.config import IdentityEncoderConfig, TransformerConfig, VisionConfig
-from fantasyid.training.stages import StageInputs, _check_enough
+from fantasyid.training.stages import StageInputs, _check_enough, _check_mean
 from tests.tiny import BASE_CONFIG, IDENTITY_CONFIG, noise, tiny_transformer
 
 ENCODER = {"face_dim": 32, "grid_size": 4, "hidden_dim": 64, "num_layers": 2, "spiral_channels": [8, 16]}
@@ -93,6 +93,13 @@ def test_a_batch_larger_than_what_it_is_drawn_from_is_refused() -> None:
     _check_enough(4, {"clips in the pool": 4})
     with pytest.raises(InvalidRequestError, match="A batch needs 5 clips in the pool, and there are 4; make more"):
         _check_enough(5, {"clips in the pool": 4})
+
+
+def test_a_mean_of_one_person_is_refused() -> None:
+    _check_mean(encoder_of(centre=True), 2)
+    _check_mean(encoder_of(), 1)
+    with pytest.raises(InvalidRequestError, match="the preset leaves one at a time; raise batch_size, or lower accum"):
+        _check_mean(encoder_of(centre=True), 1)
 
 
 def test_networks_whose_sizes_do_not_fit_are_refused() -> None:
