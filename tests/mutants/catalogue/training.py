@@ -179,6 +179,13 @@ TRAINING = (
         _STAGES + "test_a_base_that_is_not_frozen_learns_too",
     ),
     Mutation(
+        "what is trained stays in float32",
+        "training/groups.py",
+        "if weight.requires_grad or weight.ndim < 2:",
+        "if weight.ndim < 2:",
+        _STAGES + "test_a_rate_of_three_millionths_reaches_the_weights",
+    ),
+    Mutation(
         "the identity encoder learns",
         "training/groups.py",
         "weight.requires_grad_(name not in left)",

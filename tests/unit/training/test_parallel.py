@@ -1,13 +1,16 @@
 """Two processes that train together end with one model, as if the batch had been one."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.parallel import (
     average_gradients,
@@ -55,6 +58,10 @@ def trained_together(folder: str) -> None:
     trainer.fit(lambda _: {"loss": loss(own, batch(trainer.step, process))})
     result |= {"weights": own.state_dict(), "average": trainer.average.tensors}
     result |= {"saved": len(trainer.checkpoints.all())}
+    bad = Trainer(network(seed=0), config(13), Path(folder) / "bad", seed=0)
+    with pytest.raises(InvalidRequestError, match="says what it shows"):
+        bad.fit(lambda _: {"loss": loss(bad.model, batch(0, 0)) * (float("nan") if process and bad.step == 3 else 1)})
+    result |= {"bad": bad.step}
     torch.save(result, Path(folder) / f"{process}.pt")
     dist.destroy_process_group()
 
@@ -64,6 +71,8 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     first, second = (torch.load(tmp_path / f"{process}.pt", weights_only=True) for process in (0, 1))
     assert first["mark"].tolist() == second["mark"].tolist() == [0, 0]
     assert first["saved"] == 1
+    assert first["bad"] == second["bad"] == 3  # a number that is none in one of them stops both
+    assert json.loads((tmp_path / "bad" / "bad_step.json").read_text())["step"] == 4
 
     model = network(seed=0)
     ((loss(model, batch(0, 0)) + loss(model, batch(0, 1))) / 2).backward()

@@ -210,6 +210,21 @@ def test_a_frozen_base_stays_and_injection_and_identity_encoder_learn(train: Tra
     assert moved(before.state_dict(), after.state_dict()) == weights
 
 
+def test_a_rate_of_three_millionths_reaches_the_weights(train: Train) -> None:
+    """In bfloat16 nearly all would round back to what they were."""
+    begun = tiny_transformer()
+    with torch.no_grad():
+        for weight in begun.parameters():
+            weight.copy_(weight.bfloat16())
+    optimiser = {"learning_rate": 3e-6, "cooldown": 1.0}
+    result = transformer(train("clips", 5, optimiser=optimiser, groups=ADDED, frozen_dtype="bfloat16", weights=begun))
+    before = begun.state_dict()
+    trained = [name for name in before if "injection" in name and before[name].ndim > 1]
+    old, new = (torch.cat([state[name].flatten() for name in trained]) for state in (before, result))
+    assert (old != new).float().mean() > 0.95
+    assert (old.bfloat16() != new.bfloat16()).float().mean() < 0.2
+
+
 def test_a_frozen_base_in_bfloat16_stays_and_is_not_in_the_checkpoint(train: Train, tmp_path: Path) -> None:
     base = tiny_transformer(identity_token_dim=None)
     with torch.no_grad():
