@@ -1,6 +1,8 @@
 """The page without a browser: what each thing that a visitor does changes on it, with a tiny model."""
 
 import base64
+import socket
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -284,6 +286,19 @@ def test_a_server_mounts_the_page_which_serves_neither_the_folder_nor_an_api(tmp
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert "cannot be made" in refusal("ui", "--folder", file)
-    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    assert "pip install 'fantasyid[ui]'" in refusal("ui", "--folder", tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert "cannot be made" in refusal("ui", "--folder", file, "--port", port)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert "pip install 'fantasyid[ui]'" in refusal("ui", "--folder", tmp_path, "--port", port)
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        said = refusal("ui", "--folder", tmp_path / "videos", "--port", port)
+    assert f"The page cannot listen on 127.0.0.1:{port}" in said
+    assert not list(tmp_path.iterdir())

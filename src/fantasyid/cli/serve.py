@@ -2,13 +2,12 @@
 
 import logging
 import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fantasyid.cli.addresses import is_this_machine
+from fantasyid.cli.addresses import is_this_machine, listen
 from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
@@ -103,7 +102,7 @@ def serve(
     require("fastapi", "serve", "answer over HTTP")
     if page:
         require("gradio", "ui", "show the page (--no-page leaves it out)")
-    listener = _listen(host, port)
+    listener = listen("The server", host, port)
     with progress.stage("Starting"):
         from fantasyid.serving.api import create_app
         from fantasyid.serving.service import Limits
@@ -174,16 +173,6 @@ def _with_page(app: "FastAPI", served: "Served") -> "FastAPI":
         options["auth_message"] = "The password is an API key of this server; the name may be any."
     mounted: FastAPI = gradio.mount_gradio_app(app, blocks, path="/", **options)
     return mounted
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port, before time is spent."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise InvalidRequestError(
-            f"The server cannot listen on {host}:{port} ({error.strerror or error}); choose another --host or --port."
-        ) from error
 
 
 def _log_videos() -> None:

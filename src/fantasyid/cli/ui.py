@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fantasyid.cli.addresses import is_this_machine
+from fantasyid.cli.addresses import is_this_machine, listen
 from fantasyid.cli.progress import quieten_libraries
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
@@ -44,6 +44,7 @@ def ui(
 
       fantasyid ui --folder videos --model acvlab/FantasyID --preset fast
     """
+    listen("The page", host, port).close()  # only Gradio itself can take it for good
     require("gradio", "ui", "show the page")
     make_folder(folder)
     check_outputs([folder / "video.mp4"], overwrite=True)
