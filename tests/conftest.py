@@ -1,5 +1,7 @@
-"""What holds for every test: its random numbers are the same in every run, and no network drops at random."""
+"""What holds for every test: random numbers are those of every run, nothing drops at random, signals do as before."""
 
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,3 +36,12 @@ def _dropout_only_where_it_is_meant(request: pytest.FixtureRequest, monkeypatch:
         return dropout(input, p, training, inplace)
 
     monkeypatch.setattr(torch.nn.functional, "dropout", without)
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_handled_as_before() -> Iterator[None]:
+    """What a command does about signals ends with it, so that Ctrl-C and SIGTERM end the tests."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before

@@ -64,9 +64,9 @@ def kill_at(step: int, number: int, run: Callable[[], Any]) -> None:
 
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            end_on_signals()
-            _watch(maybe)
-            run()
+            with end_on_signals():
+                _watch(maybe)
+                run()
         except BaseException:
             os._exit(1)
         os._exit(0)

@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Annotated, Any
 
@@ -21,6 +23,7 @@ from fantasyid.cli.evaluate_sets import SET_COMMANDS
 from fantasyid.cli.face import face_app
 from fantasyid.cli.generate import generate
 from fantasyid.cli.serve import serve, work
+from fantasyid.cli.signals import handled
 from fantasyid.cli.study import study_app
 from fantasyid.cli.train import train_app
 from fantasyid.cli.ui import ui
@@ -62,16 +65,18 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(1) from error
 
 
-def end_on_signals() -> None:
+@contextmanager
+def end_on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the program as an error does, so that what it was writing is cleaned up."""
 
     def end(number: int, _: Any) -> None:
         raise SystemExit(128 + number)
 
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, end)
+    numbers = [
+        getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+    ]  # Windows has no SIGHUP
+    with handled([number for number in numbers if signal.getsignal(number) is signal.SIG_DFL], end):  # not under nohup
+        yield
 
 
 app = typer.Typer(
@@ -91,6 +96,7 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
@@ -104,7 +110,7 @@ def main(
 
     Exit codes: 0 done, 2 bad input or set-up, 1 our fault; above 128 a signal ended it.
     """
-    end_on_signals()
+    ctx.with_resource(end_on_signals())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may hold any bytes

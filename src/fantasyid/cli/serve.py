@@ -9,6 +9,7 @@ import typer
 
 from fantasyid.cli.addresses import is_this_machine, listen
 from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
+from fantasyid.cli.signals import handled
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.id_files import read_ids
@@ -146,9 +147,8 @@ def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
         quieten_libraries()
     _log_videos()
     worker = Worker(open_service(outputs, queue))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: worker.tell_to_stop())
-    worker.run()
+    with handled((signal.SIGINT, signal.SIGTERM), lambda *_: worker.tell_to_stop()):
+        worker.run()
 
 
 def _with_page(app: "FastAPI", served: "Served") -> "FastAPI":

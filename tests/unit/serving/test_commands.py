@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,15 +29,6 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    """The commands are told to end by signals, which they handle in their own way."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def run_until(done: Callable[[], bool], *arguments: object) -> Result:
     """Run a command that ends when it is told to, and tell it when something is so."""
 
@@ -46,7 +37,6 @@ def run_until(done: Callable[[], bool], *arguments: object) -> Result:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in a process of its own
     threading.Thread(target=tell).start()
     return run(*arguments)
 
