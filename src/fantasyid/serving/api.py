@@ -22,7 +22,7 @@ from fantasyid import __version__
 from fantasyid.core.errors import UnreadableVideoError
 from fantasyid.core.imaging import as_photo
 from fantasyid.core.provenance import xmp_packet
-from fantasyid.core.video import read_video
+from fantasyid.core.video import open_video
 from fantasyid.face.types import FaceReading
 from fantasyid.generation.request import ModelRequest
 from fantasyid.serving.answers import Deletion, Model, ModelList, Video, VideoList, describe
@@ -211,7 +211,7 @@ class _Videos:
         return Deletion(id=video_id, object="video.deleted")
 
     def content(self, video_id: str, variant: Literal["video", "thumbnail", "spritesheet"] = "video") -> Response:
-        """The video itself, its middle frame, or its frames on one sheet."""
+        """The video itself, its first frame, or its frames on one sheet."""
         folder = self._service.store.find(video_id)
         state = folder.state()
         if state.status == "failed":
@@ -257,13 +257,13 @@ class _Videos:
 
 
 def _thumbnail(folder: VideoFolder) -> bytes:
-    """The middle frame as JPEG; it carries the video's mark, and the words of where it comes from."""
+    """The first frame as JPEG; it carries the video's mark, and the words of where it comes from."""
     try:
-        frames, _ = read_video(folder.outputs.video)
+        frame = next(open_video(folder.outputs.video).frames())
     except UnreadableVideoError as error:
         raise NotFoundError(f"There is no video {folder.id!r}; it was deleted.", "video_id") from error
     content = io.BytesIO()
-    Image.fromarray(frames[len(frames) // 2]).save(content, "JPEG", quality=92, subsampling=0, xmp=xmp_packet())
+    Image.fromarray(frame).save(content, "JPEG", quality=92, subsampling=0, xmp=xmp_packet())
     return content.getvalue()
 
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import httpx2
 import numpy as np
 import openai
@@ -11,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fantasyid.core.errors import UnreadableVideoError
 from fantasyid.core.provenance import DETECTION_THRESHOLD, detect_mark
 from fantasyid.core.video import read_video
 from fantasyid.generation.record import read_record
@@ -59,16 +61,30 @@ def test_it_is_the_video_that_the_command_line_makes(server: Server, photo: byte
 
 
 def test_thumbnail_and_contact_sheet(server: Server, tmp_path: Path) -> None:
-    video = server.wait(server.create())
+    video = server.wait(server.create(num_frames=9))
     frames = frames_of(server, video.id, tmp_path)
     content = server.client.videos.download_content(video.id, variant="thumbnail").content
     with Image.open(io.BytesIO(content)) as thumbnail:
         assert thumbnail.size == (128, 128)
-        assert np.abs(np.asarray(thumbnail).astype(int) - frames[len(frames) // 2]).mean() < 4
+        assert np.abs(np.asarray(thumbnail).astype(int) - frames[0]).mean() < 4
         assert "trainedAlgorithmicMedia" in str(thumbnail.info["xmp"])
     content = server.client.videos.download_content(video.id, variant="spritesheet").content
     with Image.open(io.BytesIO(content)) as sheet:
         assert sheet.width > 4 * 128
+
+
+def test_a_thumbnail_takes_the_beginning_of_a_video_alone(server: Server) -> None:
+    video = server.wait(server.create(num_frames=9))
+    file = server.service.store.find(video.id).outputs.video
+    whole = server.client.videos.download_content(video.id, variant="thumbnail").content
+    with av.open(str(file)) as container:
+        places = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+    content = bytearray(file.read_bytes())
+    content[places[5] :] = bytes(len(content) - places[5])  # a decoder looks a few frames ahead
+    file.write_bytes(content)
+    with pytest.raises(UnreadableVideoError):
+        read_video(file)
+    assert server.client.videos.download_content(video.id, variant="thumbnail").content == whole
 
 
 def test_players_may_ask_for_a_part(server: Server) -> None:
