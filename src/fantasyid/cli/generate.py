@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
+from fantasyid.cli.signing import Sign, SignWith, signing_key
 from fantasyid.core.choices import (
     AttentionChoice,
     CacheChoice,
@@ -169,21 +170,8 @@ def generate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that are there.", rich_help_panel=FILES)
     ] = False,
-    sign: Annotated[
-        bool,
-        typer.Option(
-            "--sign",
-            help="Put signed credentials (C2PA) into video and contact sheet, with a key made at the first use; "
-            "whoever has two of your signed videos sees that one computer made both.",
-            rich_help_panel=FILES,
-        ),
-    ] = False,
-    sign_with: Annotated[
-        Path | None,
-        typer.Option(
-            help="Sign with your own: a PEM file with a private key and its certificates.", rich_help_panel=FILES
-        ),
-    ] = None,
+    sign: Sign = False,
+    sign_with: SignWith = None,
     model: Annotated[
         str, typer.Option(help="mini (built in), a folder, or a name on the Hugging Face Hub.", rich_help_panel=MODEL)
     ] = "mini",
@@ -300,13 +288,10 @@ def generate(
     for path, what in files:
         check_input_file(path, what)
     with progress.stage("Starting"):
-        from fantasyid.core.credentials import SigningKey
         from fantasyid.generation.studio import generate_files
 
         quieten_libraries()
-        key = None
-        if sign or sign_with is not None:
-            key = SigningKey.local() if sign_with is None else SigningKey.read(sign_with)
+        key = signing_key(sign, sign_with)
     command = tuple(as_text(argument) for argument in sys.argv[1:])
     generate_files(request, paths, overwrite=overwrite, progress=progress, command=command, like=like, signing_key=key)
     for place in paths:

@@ -10,6 +10,7 @@ import typer
 from fantasyid.cli.addresses import is_this_machine, listen
 from fantasyid.cli.progress import ConsoleProgress, quieten_libraries
 from fantasyid.cli.signals import handled
+from fantasyid.cli.signing import Sign, SignWith, signing_key
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.id_files import read_ids
@@ -22,6 +23,7 @@ from fantasyid.generation.request import SPEED_PRESETS, ModelRequest
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from fantasyid.core.credentials import SigningKey
     from fantasyid.serving.api import Served
 
 ADDRESS, MODEL, LIMITS = "Where", "Model and machine", "Limits"
@@ -83,6 +85,8 @@ def serve(
             rich_help_panel=LIMITS,
         ),
     ] = None,
+    sign: Sign = False,
+    sign_with: SignWith = None,
 ) -> None:
     """Make videos for programs: the Videos API, for OpenAI's and other clients, on this machine.
 
@@ -98,6 +102,8 @@ def serve(
     if page and not worker:
         raise InvalidRequestError("--page needs the model in this process; leave out --no-worker, or --page.")
     page = worker if page is None else page
+    if not worker and (sign or sign_with is not None):
+        raise InvalidRequestError("Who makes the videos signs them; give --sign to `fantasyid worker`.")
     keys = _read_keys(api_keys)
     uvicorn = require("uvicorn", "serve", "answer over HTTP")
     require("fastapi", "serve", "answer over HTTP")
@@ -110,19 +116,20 @@ def serve(
         from fantasyid.serving.set_up import open_service, set_up
 
         quieten_libraries()
+        key = signing_key(sign, sign_with)
     # Workers may be started elsewhere.
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
     fields: dict[str, Any] = {"name": name, "device": device, "dtype": dtype, "memory_plan": plan}
     asked = ModelRequest.model_validate({**fields, **SPEED_PRESETS[preset].get("model", {})})
     limits = Limits(max_queue, max_upload_mb, max_megapixels, keep_hours)
     service = open_service(outputs, queue, limits)
-    served = set_up(service, asked, keys=keys, with_worker=worker, progress=progress)
+    served = set_up(service, asked, keys=keys, with_worker=worker, signing_key=key, progress=progress)
     if not keys and not is_this_machine(host):
         progress.note("Warning: whoever reaches this address can make videos and see all; see --api-keys.")
     _log_videos()
     app = create_app(served)
     if page:
-        app = _with_page(app, served)
+        app = _with_page(app, served, key)
     config = uvicorn.Config(app, server_header=False, timeout_graceful_shutdown=_LAST_ANSWERS_S)
     server = uvicorn.Server(config)
     also = f", the page at http://{host}:{port}" if page else ""
@@ -130,7 +137,9 @@ def serve(
     server.run(sockets=[listener])
 
 
-def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
+def work(
+    outputs: Outputs = Path("videos"), queue: Queue = None, sign: Sign = False, sign_with: SignWith = None
+) -> None:
     """Make the videos that servers accept, on this machine, until it is stopped.
 
     Server and workers share --queue, and --outputs is one folder that all of them see, with file locks. A model that is
@@ -145,13 +154,14 @@ def work(outputs: Outputs = Path("videos"), queue: Queue = None) -> None:
         from fantasyid.serving.worker import Worker
 
         quieten_libraries()
+        key = signing_key(sign, sign_with)
     _log_videos()
-    worker = Worker(open_service(outputs, queue))
+    worker = Worker(open_service(outputs, queue), key)
     with handled((signal.SIGINT, signal.SIGTERM), lambda *_: worker.tell_to_stop()):
         worker.run()
 
 
-def _with_page(app: "FastAPI", served: "Served") -> "FastAPI":
+def _with_page(app: "FastAPI", served: "Served", key: "SigningKey | None") -> "FastAPI":
     """The page at /, with the model of the server's own worker; where there are keys, one of them opens it.
 
     Visitors see the videos of their own visit alone: behind a proxy, all come from this machine.
@@ -165,7 +175,8 @@ def _with_page(app: "FastAPI", served: "Served") -> "FastAPI":
     assert served.worker is not None
     folder = served.service.store.folder.resolve() / "page"
     make_folder(folder)
-    blocks = build_page(PageSettings(folder, served.model, shows_all=False), served.worker.studio(served.model))
+    settings = PageSettings(folder, served.model, shows_all=False, signing_key=key)
+    blocks = build_page(settings, served.worker.studio(served.model))
     options = page_options()
     if served.keys:
         check = KeyCheck(served.keys)

@@ -7,6 +7,7 @@ import typer
 
 from fantasyid.cli.addresses import is_this_machine, listen
 from fantasyid.cli.progress import quieten_libraries
+from fantasyid.cli.signing import Sign, SignWith, signing_key
 from fantasyid.core.choices import Device, Dtype, MemoryPlanChoice
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.optional import require
@@ -33,6 +34,8 @@ def ui(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    sign: Sign = False,
+    sign_with: SignWith = None,
 ) -> None:
     """Open the page: a photo and a sentence become a video, with nothing to type here.
 
@@ -48,6 +51,7 @@ def ui(
     require("gradio", "ui", "show the page")
     make_folder(folder)
     check_outputs([folder / "video.mp4"], overwrite=True)
+    key = signing_key(sign, sign_with)
     fields: dict[str, Any] = dict(SPEED_PRESETS[preset])
     asked = {**fields.pop("model", {}), "name": model, "device": device, "dtype": dtype, "memory_plan": plan}
 
@@ -55,7 +59,8 @@ def ui(
     from fantasyid.ui.settings import PageSettings
 
     quieten_libraries()
-    settings = PageSettings(folder.resolve(), ModelRequest(**asked), shows_all=is_this_machine(host), **fields)
+    shows_all = is_this_machine(host)
+    settings = PageSettings(folder.resolve(), ModelRequest(**asked), shows_all=shows_all, signing_key=key, **fields)
     page = build_page(settings)
     try:
         page.launch(

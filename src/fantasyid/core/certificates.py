@@ -4,6 +4,7 @@ It needs the extra c2pa; `core.credentials` asks for that before it imports this
 """
 
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
@@ -55,7 +56,7 @@ def new_key_and_certificates() -> bytes:
     return b"".join((secret, *signed))
 
 
-def read_signing_parts(pem: bytes, path: Path) -> tuple[str, bytes, bytes]:
+def read_signing_parts(pem: bytes, path: Path) -> tuple[str, bytes, bytes, str]:
     """Take a file of PEM apart.
 
     Args:
@@ -63,7 +64,8 @@ def read_signing_parts(pem: bytes, path: Path) -> tuple[str, bytes, bytes]:
         path: Where they are from, for messages.
 
     Returns:
-        C2PA's name of the algorithm, the key as PKCS #8, and the certificates, that of the key first; PEM both.
+        C2PA's name of the algorithm, the key as PKCS #8, the certificates, that of the key first, PEM both, and the
+        SHA-256 of the public key.
 
     Raises:
         InvalidRequestError: Either is missing, encrypted or of a kind that C2PA does not sign with.
@@ -91,7 +93,7 @@ def read_signing_parts(pem: bytes, path: Path) -> tuple[str, bytes, bytes]:
     if certificates[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != public:
         raise InvalidRequestError(f"The first certificate in {path} is not that of its key; put that one first.")
     private_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return algorithm, private_key, read_certificates(pem, path)
+    return algorithm, private_key, read_certificates(pem, path), sha256(public).hexdigest()
 
 
 def read_certificates(pem: bytes, path: Path) -> bytes:

@@ -34,6 +34,7 @@ State = Literal["valid", "unknown signer", "tampered", "absent"]
 """Of credentials: whole and signed by somebody known; whole and signed by anybody; not fitting the file; not there."""
 
 _MODEL_ASSERTION = "fantasyid.model"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 # The type of the box, and the first bytes of its content, that every store of credentials begins with (ISO 19566-5).
 _STORE = b"jumdc2pa"
 # Failures that say who signed, and not that the file was changed.
@@ -57,12 +58,14 @@ class SigningKey:
         algorithm: C2PA's name of it, such as `"es256"`.
         private_key: PKCS #8 as PEM.
         certificates: PEM, that of the key first.
+        public_sha256: Of the public key as DER (SubjectPublicKeyInfo), by which the key is known.
     """
 
     source: Path
     algorithm: str
     private_key: bytes = field(repr=False)
     certificates: bytes = field(repr=False)
+    public_sha256: str
 
     @classmethod
     def local(cls) -> "SigningKey":
@@ -101,7 +104,7 @@ class SigningKey:
         Image.new("RGB", (1, 1)).save(picture, "png")
         picture.seek(0)
         try:
-            _sign(picture, signed, "image/png", key, None)
+            _sign(picture, signed, "image/png", key, {})
         except _c2pa().C2paError as error:
             raise InvalidRequestError(
                 f"The key and certificates in {path} cannot sign ({short_reason(error)}); C2PA wants a certificate "
@@ -169,16 +172,16 @@ def check_signable(video: Path) -> None:
         raise _no_place_in(video)
 
 
-def sign_file(path: Path, key: SigningKey, weights_sha256: str | None = None) -> None:
+def sign_file(path: Path, key: SigningKey, model: Mapping[str, Any] = _NOTHING) -> None:
     """Put credentials into a file, after all else was written to it; it is replaced when the signed one is complete.
 
-    They say that a trained model made it, with which version of this program, and which weights; neither prompt nor
-    photo, nor a name, nor a time.
+    They say that a trained model made it, with which version of this program, and what is given here; neither prompt
+    nor photo, nor a name, nor a time.
 
     Args:
         path: Its name ends as in `SIGNED_FORMATS`.
         key: Who signs.
-        weights_sha256: Of the model, as in a video's record.
+        model: What to say of the model, by names of a video's record, such as `weights_sha256`.
 
     Raises:
         InvalidRequestError: Its name ends otherwise.
@@ -189,7 +192,7 @@ def sign_file(path: Path, key: SigningKey, weights_sha256: str | None = None) ->
         raise _no_place_in(path)
     try:
         with write_together([path], overwrite=True) as (made,), path.open("rb") as source, made.open("w+b") as signed:
-            _sign(source, signed, form, key, weights_sha256)
+            _sign(source, signed, form, key, model)
     except _c2pa().C2paError as error:
         raise UnwritableOutputError(
             f"{path} could not be signed ({short_reason(error)}); make room, or leave signing out."
@@ -239,13 +242,13 @@ def read_credentials(path: Path, known: bytes = b"") -> Credentials:
     )
 
 
-def _sign(source: Any, target: Any, form: str, key: SigningKey, weights_sha256: str | None) -> None:
+def _sign(source: Any, target: Any, form: str, key: SigningKey, model: Mapping[str, Any]) -> None:
     c2pa = _c2pa()
     program = {"name": "FantasyID", "version": __version__}
     action = {"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE, "softwareAgent": program}
     assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}]
-    if weights_sha256 is not None:
-        assertions.append({"label": _MODEL_ASSERTION, "data": {"weights_sha256": weights_sha256}})
+    if model:
+        assertions.append({"label": _MODEL_ASSERTION, "data": dict(model)})
     claim = {"claim_generator_info": [program], "assertions": assertions}
     info = c2pa.C2paSignerInfo(
         alg=c2pa.C2paSigningAlg[key.algorithm.upper()],

@@ -8,7 +8,7 @@ all that is needed. docs/security.md tells what it survives.
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,14 @@ _WHITENING_SIGMA = 3.0
 _FLAT = 0.01
 
 
-def container_metadata() -> dict[str, str]:
-    """The MP4 tags that say in words where a video comes from."""
+def container_metadata(loras: Sequence[str] = ()) -> dict[str, str]:
+    """The MP4 tags that say in words where a video comes from.
+
+    Args:
+        loras: Names of what was merged into the model.
+    """
     label = f"AI-generated with FantasyID {__version__}"
-    return {"title": label, "comment": label}
+    return {"title": label, "comment": f"{label}, LoRA {', '.join(loras)}" if loras else label}
 
 
 def xmp_packet() -> bytes:

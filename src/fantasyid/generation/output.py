@@ -53,8 +53,10 @@ def save_generation(
         InvalidRequestError: The path or the frame size cannot be used, or a signed video not be in that format.
         UnwritableOutputError: The files could not be written; it says where the frames are instead.
     """
+    kept, model = metadata, metadata.model_dump(include={"weights_sha256", "lora_sha256"}, exclude_defaults=True)
     if signing_key is not None:
         check_signable(paths.video)
+        kept = metadata.model_copy(update={"signing_key_sha256": signing_key.public_sha256})
     request = metadata.request
     stated = (request.num_frames, request.height, request.width, 3)
     assert stated == frames.shape, f"the record says {stated}, the frames are {frames.shape}"
@@ -63,33 +65,35 @@ def save_generation(
         with write_together(paths.all, overwrite=overwrite) as made:
             video, record, sheet = made
             _write_frames(video, marked, metadata)
-            record.write_text(metadata.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            record.write_text(kept.model_dump_json(indent=2) + "\n", encoding="utf-8")
             picture, xmp = contact_sheet(marked, reference, metadata), None
             if metadata.provenance_mark:
                 picture, xmp = Image.fromarray(add_mark(np.asarray(picture)[None])[0]), xmp_packet()
             picture.save(sheet, quality=92, subsampling=0, comment=_SHEET_COMMENT, xmp=xmp)
             if signing_key is not None:
                 for file in (sheet, *(sorted(video.iterdir()) if video.is_dir() else (video,))):
-                    sign_file(file, signing_key, metadata.weights_sha256)
+                    sign_file(file, signing_key, model)
     except Exception as error:  # whatever it is, making the frames took long
-        kept = _keep_frames(marked, metadata)
+        where = _keep_frames(marked, metadata)
         if isinstance(error, FantasyIDError | OSError):
-            raise UnwritableOutputError(f"{error} {kept}") from error
-        raise RuntimeError(f"{type(error).__name__}: {error}. {kept}") from error
+            raise UnwritableOutputError(f"{error} {where}") from error
+        raise RuntimeError(f"{type(error).__name__}: {error}. {where}") from error
 
 
 def _write_frames(video: Path, frames: npt.NDArray[np.uint8], metadata: GenerationRecord) -> None:
     """A video file, or a folder of pictures, with the words of where it comes from unless it carries no mark."""
     fps, has_words = metadata.request.fps, metadata.provenance_mark
+    tags = container_metadata(metadata.lora_names) if has_words else {}
     assert fps is not None, "the record does not say how fast the frames play"
     if video.suffix.lower() in VIDEO_SUFFIXES:
-        write_video(video, frames, fps, container_metadata() if has_words else {})
+        write_video(video, frames, fps, tags)
         if has_words and video.suffix.lower() == ".mp4":
             add_xmp(video)
         return
     words = PngInfo()
     if has_words:
         words.add_itxt("XML:com.adobe.xmp", xmp_packet())
+        words.add_itxt("Comment", tags["comment"])
     _write_pictures(video, frames, words)
 
 
@@ -156,7 +160,8 @@ def _caption(record: GenerationRecord, width: int) -> Image.Image:
     ways = (("reference", asked.use_reference), ("tokens", asked.use_identity_tokens))
     identity = " + ".join(name for name, used in ways if used)
     settings = (
-        f"{asked.model.name}  ·  seed {asked.seed}  ·  {asked.num_inference_steps} steps  ·  "
+        f"{' + '.join((asked.model.name, *record.lora_names))}  ·  seed {asked.seed}  ·  "
+        f"{asked.num_inference_steps} steps  ·  "
         f"guidance {asked.guidance_scale:g}  ·  identity {identity or 'off'}"
         f"{f' x {asked.identity_scale:g}' if asked.use_identity_tokens else ''}  ·  "
         f"{asked.width}x{asked.height}, {asked.num_frames} frames at {asked.fps:g}/s  ·  "

@@ -11,7 +11,7 @@ from fantasyid import __version__
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.faults import first_fault
 from fantasyid.core.input_files import check_input_file, file_sha256
-from fantasyid.generation.request import GenerationRequest, LoraRequest, PersonRequest
+from fantasyid.generation.request import GenerationRequest, LoraRequest, PersonRequest, as_text
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -67,6 +67,14 @@ class GenerationRecord(_Record):
     """Seconds of each stage, by name; what several videos shared is in each record."""
     provenance_mark: bool = True
     """Whether the frames carry the invisible mark and the file the words."""
+    signing_key_sha256: Sha256 | None = None
+    """Of the public key, as DER, of the signed credentials in video and contact sheet; None where there are none."""
+
+    @property
+    def lora_names(self) -> tuple[str, ...]:
+        """What was merged into the model, each with its strength where that is not 1; of files the names alone."""
+        loras = self.request.model.loras
+        return tuple(as_text(lora.file.name) + (f" x {lora.scale:g}" if lora.scale != 1 else "") for lora in loras)
 
 
 def read_record(path: Path) -> GenerationRecord:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
+from fantasyid.core.credentials import SigningKey
 from fantasyid.core.output_files import make_folder
 from fantasyid.face.reader import FaceReader
 from fantasyid.generation.progress import SILENT, Progress
@@ -36,6 +37,7 @@ def set_up(
     *,
     keys: frozenset[str] = frozenset(),
     with_worker: bool = True,
+    signing_key: SigningKey | None = None,
     progress: Progress = SILENT,
 ) -> Served:
     """All that a server needs.
@@ -45,6 +47,7 @@ def set_up(
         model: What makes them.
         keys: Who has one may ask; none needs none.
         with_worker: Make them in this process; then the model is loaded now.
+        signing_key: With which that worker signs; None leaves credentials out.
         progress: Told of loading.
 
     Raises:
@@ -55,6 +58,6 @@ def set_up(
         # The networks may not fit on this machine; to see whether there is a face takes the small reader alone.
         reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"))
         return Served(model, reader.read, service, characters, keys)
-    worker = Worker(service)
+    worker = Worker(service, signing_key)
     reader = worker.studio(model, progress).pipeline.face_reader
     return Served(model, reader.read, service, characters, keys, worker)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fantasyid import __version__
+from fantasyid.core.credentials import SigningKey
 from fantasyid.core.errors import (
     ExtremeProfileError,
     FaceChoiceError,
@@ -64,10 +65,12 @@ class Worker:
 
     Args:
         service: Where videos come from.
+        signing_key: Signs what is made; None leaves credentials out.
     """
 
-    def __init__(self, service: VideoService) -> None:
+    def __init__(self, service: VideoService, signing_key: SigningKey | None = None) -> None:
         self._service = service
+        self._signing_key = signing_key
         self._studio: Studio | None = None
         self._asked: ModelRequest | None = None
         self._people: OrderedDict[tuple[Any, ...], Person] = OrderedDict()
@@ -193,7 +196,8 @@ class Worker:
                 progress.several_faces(reading)
         (video,) = studio.videos(request, progress=progress, person=person)
         progress.check()
-        save_generation(folder.outputs, video.frames, video.portrait, video.record)
+        key = self._signing_key
+        save_generation(folder.outputs, video.frames, video.portrait, video.record, signing_key=key)
         return progress.state
 
     def _read(self, studio: Studio, request: GenerationRequest, progress: Progress) -> Person:

@@ -82,7 +82,8 @@ def facts(record: GenerationRecord) -> str:
         f"guidance {asked.guidance_scale:g}",
         size,
         edits,
-        f"made by {asked.model.name} in {_duration(seconds)}",
+        f"made by {' + '.join((asked.model.name, *record.lora_names))} in {_duration(seconds)}",
+        "" if record.signing_key_sha256 is None else f"signed by the key {record.signing_key_sha256[:16]}",
     ]
     line = " · ".join(escape(part) for part in parts if part)
     return f'<div class="fid-facts"><p class="fid-prompt">{escape(asked.prompt)}</p><p>{line}</p></div>'

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fantasyid.core.credentials import SigningKey
 from fantasyid.generation.request import ModelRequest
 
 
@@ -15,9 +16,11 @@ class PageSettings:
         model: What makes the videos.
         guidance_interval: Share of the steps that are guided until a visitor says otherwise.
         shows_all: Whether the gallery shows all of the folder, or each visitor the videos of this visit alone.
+        signing_key: Puts credentials signed with it into the videos; None leaves them out.
     """
 
     folder: Path
     model: ModelRequest
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     shows_all: bool = True
+    signing_key: SigningKey | None = None

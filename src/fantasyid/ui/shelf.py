@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fantasyid.core.credentials import SigningKey
 from fantasyid.core.errors import FantasyIDError
 from fantasyid.core.imaging import read_photo
 from fantasyid.core.output_files import write_file
@@ -78,10 +79,12 @@ class Shelf:
 
     Args:
         folder: Must exist.
+        signing_key: Signs what is kept; None leaves credentials out.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signing_key: SigningKey | None = None) -> None:
         self.folder = folder.resolve()
+        self._signing_key = signing_key
 
     def keep_inputs(self, person: PersonRequest) -> PersonRequest:
         """Copy what a visitor uploaded into the folder, where the records will find it.
@@ -113,7 +116,8 @@ class Shelf:
         while (self.folder / f"{name}.json").exists():
             number += 1
             name = f"{stamp}-{number}"
-        return KeptVideo(video.save(self.folder / f"{name}.mp4"), video.record)
+        video.save(self.folder / f"{name}.mp4", signing_key=self._signing_key)
+        return self.find(name)
 
     def find(self, name: str) -> KeptVideo:
         """A video by its name.

@@ -37,7 +37,8 @@ class Workshop:
     """
 
     def __init__(self, settings: PageSettings, studio: Studio | None = None) -> None:
-        self.settings, self.shelf, self.notices = settings, Shelf(settings.folder), Notices()
+        self.settings, self.notices = settings, Notices()
+        self.shelf = Shelf(settings.folder, settings.signing_key)
         self._loading = threading.Lock()
         self._studio = studio
 

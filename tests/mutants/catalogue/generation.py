@@ -76,7 +76,7 @@ GENERATION = (
     Mutation(
         "a key is tried before time is spent",
         "core/credentials.py",
-        '            _sign(picture, signed, "image/png", key, None)',
+        '            _sign(picture, signed, "image/png", key, {})',
         "            pass",
         f"{_KEYS}test_a_file_that_cannot_sign_is_refused_by_name",
     ),

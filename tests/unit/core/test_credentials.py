@@ -66,7 +66,7 @@ def unsigned(path: Path) -> Path:
 
 
 def signed(path: Path) -> Path:
-    sign_file(unsigned(path), SigningKey.local(), WEIGHTS)
+    sign_file(unsigned(path), SigningKey.local(), {"weights_sha256": WEIGHTS})
     return path
 
 

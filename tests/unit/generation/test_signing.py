@@ -4,16 +4,20 @@ import json
 import sys
 from pathlib import Path
 
+import av
+import c2pa
 import numpy as np
 import pytest
 from PIL import Image
 
+from fantasyid import __version__
 from fantasyid.core.credentials import SigningKey, known_certificates, read_credentials
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.mark_search import search_mark
 from fantasyid.core.video import read_video, write_video
 from fantasyid.generation.output_paths import GenerationPaths
-from fantasyid.generation.request import GenerationRequest, ModelRequest
+from fantasyid.generation.record import read_record
+from fantasyid.generation.request import GenerationRequest, LoraRequest, ModelRequest
 from fantasyid.generation.studio import GeneratedVideo, Studio, generate_files
 from tests.commands import refusal, run
 from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
@@ -56,9 +60,35 @@ def test_video_and_sheet_are_signed_beside_the_mark(video: GeneratedVideo, key: 
     write_video(tmp_path / "uploaded.mp4", frames, fps)
     assert read_credentials(tmp_path / "uploaded.mp4").state == "absent"
     assert search_mark(read_video(tmp_path / "uploaded.mp4")[0]).found
+    assert read_record(paths.record) == video.record.model_copy(update={"signing_key_sha256": key.public_sha256})
     unsigned = video.save(tmp_path / "b.mp4")
+    assert read_record(unsigned.record) == video.record
     assert read_credentials(unsigned.video).state == read_credentials(unsigned.sheet).state == "absent"
     assert np.array_equal(read_video(unsigned.video)[0], frames)
+
+
+def test_credentials_and_words_tell_of_what_was_merged_into_the_model(
+    video: GeneratedVideo, key: SigningKey, tmp_path: Path
+) -> None:
+    loras = (LoraRequest(file=Path("/home/ann/sketch.safetensors"), scale=0.5), LoraRequest(file=Path("rain.st")))
+    request = video.record.request.model_copy(
+        update={"model": video.record.request.model.model_copy(update={"loras": loras})}
+    )
+    record = video.record.model_copy(update={"request": request, "lora_sha256": ("1" * 64, "2" * 64)})
+    made = GeneratedVideo(video.frames, record, video.portrait)
+    paths = made.save(tmp_path / "a.mp4", signing_key=key)
+    with c2pa.Reader(paths.video) as reader:
+        (manifest,) = json.loads(reader.json())["manifests"].values()
+    said = {assertion["label"]: assertion["data"] for assertion in manifest["assertions"]}["fantasyid.model"]
+    assert said == {"weights_sha256": record.weights_sha256, "lora_sha256": ["1" * 64, "2" * 64]}
+    words = f"AI-generated with FantasyID {__version__}, LoRA sketch.safetensors x 0.5, rain.st"
+    with av.open(str(paths.video)) as container:
+        assert container.metadata["comment"] == words
+    with Image.open(made.save(tmp_path / "pictures", "png").video / "0000.png") as picture:
+        assert picture.info["Comment"] == words
+    for suffix in (".webm", ".gif"):
+        assert words.encode() in made.save(tmp_path / f"a{suffix}", overwrite=True).video.read_bytes()
+    assert b"/home/ann" not in paths.video.read_bytes() + paths.sheet.read_bytes()
 
 
 def test_gifs_and_pictures_are_signed_and_webm_is_refused_before_any_work(

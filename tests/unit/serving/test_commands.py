@@ -14,6 +14,8 @@ import httpx2
 import pytest
 from typer.testing import Result
 
+from fantasyid.core.credentials import SigningKey, known_certificates, read_credentials
+from fantasyid.generation.record import read_record
 from fantasyid.generation.request import ModelRequest
 from fantasyid.serving.set_up import open_service
 from tests.commands import refusal, run
@@ -59,8 +61,11 @@ def test_a_server_and_a_worker_make_a_video(
     (video,) = open_service(place, None).store.folders()
     assert video.state().status == "queued"
     monkeypatch.chdir(tmp_path)
-    ended = run_until(lambda: video.state().status == "completed", "worker", "--outputs", place)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    ended = run_until(lambda: video.state().status == "completed", "worker", "--outputs", place, "--sign")
     assert ended.exit_code == 0, ended.output
+    assert read_record(video.outputs.record).signing_key_sha256 == SigningKey.local().public_sha256
+    assert read_credentials(video.outputs.video, known_certificates()).state == "valid"
 
     def listed() -> bool:
         with suppress(httpx2.TransportError):
@@ -101,6 +106,22 @@ def test_the_page_lies_at_the_root_behind_a_key(tmp_path: Path, model: ModelRequ
     assert "API key" in seen["page"].text
     assert seen["elsewhere"].json()["error"]["message"].startswith("There is nothing at GET /v1/elsewhere")
     assert str(tmp_path) not in seen["open"].text
+
+
+def test_who_makes_no_videos_cannot_sign_them(tmp_path: Path, port: int) -> None:
+    said = refusal("serve", "--outputs", tmp_path / "videos", "--port", port, "--no-worker", "--sign")
+    assert "give --sign to `fantasyid worker`" in said
+
+
+@pytest.mark.parametrize("command", [("serve", "--outputs"), ("worker", "--outputs"), ("ui", "--folder")])
+def test_a_key_that_cannot_sign_is_told_before_anything_is_served(
+    command: tuple[str, str], tmp_path: Path, port: int
+) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    name, folder = command
+    place = () if name == "worker" else ("--port", port)
+    said = refusal(name, folder, tmp_path / "videos", *place, "--sign-with", tmp_path / "key.pem")
+    assert "key.pem holds no private key" in said
 
 
 def test_a_page_that_cannot_be_shown(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from fantasyid.core.credentials import SigningKey, known_certificates, read_credentials
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.generation.record import GenerationRecord
 from fantasyid.generation.request import PersonRequest
@@ -56,6 +57,18 @@ def test_videos_are_found_again_with_what_made_them(shelf: Shelf, photo: Path) -
     assert [path.parent for path in request.person.photos] == [shelf.folder]
     assert first.first_frame().shape == (32, 32, 3)
     assert np.array_equal(first.photo(), astronaut()[:64, :64])
+
+
+def test_what_is_kept_is_signed_where_there_is_a_key(
+    shelf: Shelf, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    key = SigningKey.local()
+    signed, plain = keep(Shelf(shelf.folder, key), photo, 1), keep(shelf, photo, 2)
+    states = [read_credentials(video.paths.video, known_certificates()).state for video in (signed, plain)]
+    assert states == ["valid", "absent"]
+    assert f"signed by the key {key.public_sha256[:16]}" in markup.facts(signed.record)
+    assert "signed" not in markup.facts(plain.record)
 
 
 def test_deleting_leaves_what_others_need(shelf: Shelf, photo: Path) -> None:
