@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from filelock import FileLock
 from PIL import Image
 
 from fantasyid import __version__
@@ -283,13 +284,16 @@ def _make_local_key(path: Path) -> None:
     content = _certificates().new_key_and_certificates()
     make_folder(path.parent)
     try:
-        with write_together([path], overwrite=False) as (made,):
-            made.touch(0o600)
-            made.write_bytes(content)
-    except InvalidRequestError:
-        # Another process may have made it meanwhile.
-        if not path.exists():
-            raise
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if path.exists():  # another process made it meanwhile
+                return
+            with write_together([path], overwrite=False) as (made,):
+                made.touch(0o600)
+                made.write_bytes(content)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"The key {path} cannot be made ({error.strerror}); see to its folder, or sign with a key of your own."
+        ) from error
 
 
 def _read(path: Path) -> bytes:

@@ -201,11 +201,17 @@ def test_the_key_is_made_once_and_is_its_users_alone(settings_folder: Path) -> N
         keys = list(threads.map(lambda _: SigningKey.local(), range(8)))
     assert len({key.private_key for key in keys}) == 1
     assert local_key_file().is_relative_to(settings_folder)
-    assert [path.name for path in local_key_file().parent.iterdir()] == ["signing.pem"]
+    assert [path.name for path in local_key_file().parent.glob("[!.]*")] == ["signing.pem"]
     assert local_key_file().stat().st_mode & 0o777 == 0o600
     assert "PRIVATE" not in repr(keys[0])
     local_key_file().chmod(0o644)
     with pytest.raises(InvalidRequestError, match=r"signing\.pem \(mode 0644\).*remove it for a new one.*chmod 600"):
+        SigningKey.local()
+
+
+def test_a_key_that_cannot_be_made_is_told_of() -> None:
+    local_key_file().with_name(".signing.pem.lock").mkdir(parents=True)
+    with pytest.raises(InvalidRequestError, match=r"signing\.pem cannot be made \(.+\); see to its folder"):
         SigningKey.local()
 
 
