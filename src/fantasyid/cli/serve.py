@@ -2,6 +2,8 @@
 
 import logging
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,7 +83,8 @@ def serve(
     keep_hours: Annotated[
         int | None,
         typer.Option(
-            help="Delete a video of the API, and its photo, so long after it ended. Default: never.",
+            help="Delete a video and its photo so long after it ended, a character so long after its last video was "
+            "asked for. Default: never.",
             rich_help_panel=LIMITS,
         ),
     ] = None,
@@ -127,7 +130,7 @@ def serve(
     if not keys and not is_this_machine(host):
         progress.note("Warning: whoever reaches this address can make videos and see all; see --api-keys.")
     _log_videos()
-    app = create_app(served)
+    app = create_app(served, _clean_page_up(served) if page else None)
     if page:
         app = _with_page(app, served, key)
     config = uvicorn.Config(app, server_header=False, timeout_graceful_shutdown=_LAST_ANSWERS_S)
@@ -173,9 +176,9 @@ def _with_page(app: "FastAPI", served: "Served", key: "SigningKey | None") -> "F
     from fantasyid.ui.settings import PageSettings
 
     assert served.worker is not None
-    folder = served.service.store.folder.resolve() / "page"
-    make_folder(folder)
-    settings = PageSettings(folder, served.model, shows_all=False, signing_key=key)
+    keep_hours = served.service.limits.keep_hours
+    folder = _page_folder(served)
+    settings = PageSettings(folder, served.model, shows_all=False, signing_key=key, keep_hours=keep_hours)
     blocks = build_page(settings, served.worker.studio(served.model))
     options = page_options()
     if served.keys:
@@ -184,6 +187,22 @@ def _with_page(app: "FastAPI", served: "Served", key: "SigningKey | None") -> "F
         options["auth_message"] = "The password is an API key of this server; the name may be any."
     mounted: FastAPI = gradio.mount_gradio_app(app, blocks, path="/", **options)
     return mounted
+
+
+def _page_folder(served: "Served") -> Path:
+    folder = served.service.store.folder.resolve() / "page"
+    make_folder(folder)
+    return folder
+
+
+def _clean_page_up(served: "Served") -> Callable[[], None] | None:
+    """What deletes the page's videos as old as the API's are when they go."""
+    keep_hours = served.service.limits.keep_hours
+    if keep_hours is None:
+        return None
+    from fantasyid.ui.shelf import Shelf
+
+    return partial(Shelf(_page_folder(served)).expire, keep_hours)
 
 
 def _log_videos() -> None:

@@ -37,6 +37,7 @@ from fantasyid.serving.worker import RESTORE_EVERY_S, Worker
 
 logger = logging.getLogger(__name__)
 
+_CLEAN_UP_EVERY_S = 60.0
 _FORM_BYTES = 1_000_000
 """More than the fields beside a photo take."""
 _PREFIX = "/v1"
@@ -69,11 +70,12 @@ class Served:
         return Path(self.model.name).name if Path(self.model.name).is_dir() else self.model.name
 
 
-def create_app(served: Served) -> FastAPI:
+def create_app(served: Served, clean_up: Callable[[], None] | None = None) -> FastAPI:
     """Make the server; its worker begins and ends with it.
 
     Args:
         served: What it offers.
+        clean_up: Called every minute, in a thread, to remove what is kept too long of what is mounted beside it.
 
     Returns:
         The app, for uvicorn, or to mount more on.
@@ -82,14 +84,17 @@ def create_app(served: Served) -> FastAPI:
     @asynccontextmanager
     async def work(_: FastAPI) -> AsyncIterator[None]:
         async with create_task_group() as tasks:
+            for chore in (served.characters.expire, clean_up):
+                if chore is not None:
+                    tasks.start_soon(_repeat, chore, _CLEAN_UP_EVERY_S)
             if served.worker is None:
-                tasks.start_soon(_keep_order, served.service)
+                tasks.start_soon(_repeat, served.service.restore, RESTORE_EVERY_S)
                 yield
-                tasks.cancel_scope.cancel()
             else:
                 served.worker.start()
                 yield
                 await to_thread.run_sync(served.worker.stop)
+            tasks.cancel_scope.cancel()
 
     # Without pages that describe it: they load scripts from elsewhere.
     app = FastAPI(title="FantasyID", version=__version__, lifespan=work, docs_url=None, redoc_url=None)
@@ -115,14 +120,14 @@ def create_app(served: Served) -> FastAPI:
     return app
 
 
-async def _keep_order(service: VideoService) -> None:
-    """What workers do where one is in the process."""
+async def _repeat(chore: Callable[[], None], every_s: float) -> None:
+    """Do something for as long as the server runs."""
     while True:
         try:
-            await to_thread.run_sync(service.restore)
+            await to_thread.run_sync(chore)
         except (QueueLostError, OSError) as error:  # until the queue is back, or the disk
             logger.warning("%s", error)
-        await sleep(RESTORE_EVERY_S)
+        await sleep(every_s)
 
 
 class _Videos:

@@ -1,9 +1,11 @@
 """People kept by name: a photo is uploaded and looked at once, and serves any number of videos."""
 
+import os
 import re
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +31,8 @@ class Character(BaseModel):
     """Unix seconds."""
     num_faces: int
     """Found in the photo; the largest is used unless a video asks for another."""
+    expires_at: int | None = None
+    """Unix seconds; None is never. As the server that is asked keeps it, so it is not kept with the others."""
 
 
 class CharacterStore:
@@ -36,11 +40,12 @@ class CharacterStore:
 
     Args:
         folder: Made if it is not there.
+        keep_hours: How long a person is kept who is not asked for in a video; None is until deleted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep_hours: int | None = None) -> None:
         make_folder(folder)
-        self._folder = folder
+        self._folder, self._keep_hours = folder, keep_hours
 
     def add(self, name: str, photo: bytes, num_faces: int) -> Character:
         """Keep a person.
@@ -56,8 +61,9 @@ class CharacterStore:
         character = Character(
             id=f"char_{secrets.token_hex(16)}", name=name, created_at=int(time.time()), num_faces=num_faces
         )
-        keep_folder(self._folder / character.id, {_FACTS: character.model_dump_json().encode(), _PHOTO: photo})
-        return character
+        facts = character.model_dump_json(exclude={"expires_at"}).encode()
+        keep_folder(self._folder / character.id, {_FACTS: facts, _PHOTO: photo})
+        return self.find(character.id)
 
     def find(self, character_id: str) -> Character:
         """A person by id.
@@ -65,15 +71,26 @@ class CharacterStore:
         Raises:
             NotFoundError: There is none.
         """
-        return Character.model_validate_json(self._read(character_id, _FACTS))
+        character = Character.model_validate_json(self._read(character_id, _FACTS))
+        expires_at = self._expires_at(character_id)
+        return character.model_copy(update={"expires_at": None if expires_at is None else int(expires_at)})
 
     def photo(self, character_id: str) -> bytes:
-        """The uploaded file.
+        """The uploaded file, for one more video, from which on the person is kept so long again.
 
         Raises:
             NotFoundError: There is no such person.
         """
-        return self._read(character_id, _PHOTO)
+        photo = self._read(character_id, _PHOTO)
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            os.utime(self._folder / character_id / _FACTS)
+        return photo
+
+    def expire(self) -> None:
+        """Forget those whose time is over."""
+        for folder in self._folder.iterdir():
+            if _ID.fullmatch(folder.name) and self._is_over(folder.name):
+                self._remove(folder.name)
 
     def delete(self, character_id: str) -> None:
         """Forget a person; videos that were accepted have their own copy of the photo.
@@ -82,13 +99,31 @@ class CharacterStore:
             NotFoundError: There is none.
         """
         self.find(character_id)
+        self._remove(character_id)
+
+    def _remove(self, character_id: str) -> None:
         (self._folder / character_id / _PHOTO).unlink(missing_ok=True)  # first: what dies here can be deleted again
         shutil.rmtree(self._folder / character_id, ignore_errors=True)
 
+    def _expires_at(self, character_id: str) -> float | None:
+        """In Unix seconds; the facts are touched whenever the photo is used."""
+        if self._keep_hours is None:
+            return None
+        return (self._folder / character_id / _FACTS).stat().st_mtime + 3600 * self._keep_hours
+
+    def _is_over(self, character_id: str) -> bool:
+        try:
+            expires_at = self._expires_at(character_id)
+        except FileNotFoundError:  # half deleted
+            return True
+        return expires_at is not None and time.time() >= expires_at
+
     def _read(self, character_id: str, name: str) -> bytes:
         try:
-            if _ID.fullmatch(character_id):
+            if _ID.fullmatch(character_id) and not self._is_over(character_id):
                 return (self._folder / character_id / name).read_bytes()
         except FileNotFoundError:
             pass
-        raise NotFoundError(f"There is no character {character_id!r}; it may have been deleted.", "character_id")
+        raise NotFoundError(
+            f"There is no character {character_id!r}; it may have been deleted or have expired.", "character_id"
+        )

@@ -25,7 +25,8 @@ class Limits:
         max_queue: Videos that may wait.
         max_upload_mb: Megabytes of one upload.
         max_megapixels: Of a photo.
-        keep_hours: How long a video is kept after it ended; None is until it is deleted.
+        keep_hours: How long a video is kept after it ended, and a person after the last video asked for; None is until
+            they are deleted.
 
     Raises:
         InvalidRequestError: One is out of its bounds.

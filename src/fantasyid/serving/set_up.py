@@ -53,7 +53,7 @@ def set_up(
     Raises:
         FantasyIDError: The model cannot be had.
     """
-    characters = CharacterStore(service.store.folder / "characters")
+    characters = CharacterStore(service.store.folder / "characters", service.limits.keep_hours)
     if not with_worker:
         # The networks may not fit on this machine; to see whether there is a face takes the small reader alone.
         reader = FaceReader(load_component(MINI_FOLDER, "face_reader_model"))

@@ -17,6 +17,7 @@ from fantasyid.ui.workshop import Workshop
 
 _MOST_WAITING = 32
 _HOUR_S = 3600
+_MOST_HOURS_UNUSED = 24
 _SHOW_RESULT = (
     "() => { const result = document.querySelector('.fid-result').getBoundingClientRect();"
     " if (result.top > innerHeight / 2) document.querySelector('.fid-result').scrollIntoView(); }"
@@ -39,8 +40,9 @@ def build_page(settings: PageSettings, studio: Studio | None = None) -> gr.Block
     place = f"Videos, records and photos are kept on this machine, in {settings.folder}."
     if not settings.shows_all:
         place = "The videos of this visit; close the page, and they are not shown again."
-    # What visitors upload, and copies of videos for their browsers, go away after a day.
-    with gr.Blocks(title="FantasyID", analytics_enabled=False, delete_cache=(_HOUR_S, 24 * _HOUR_S)) as page:
+    # What visitors upload, and copies of videos for their browsers, go away after a day, or sooner.
+    hours = min(_MOST_HOURS_UNUSED, settings.keep_hours or _MOST_HOURS_UNUSED)
+    with gr.Blocks(title="FantasyID", analytics_enabled=False, delete_cache=(_HOUR_S, hours * _HOUR_S)) as page:
         parts = lay_out(settings.guidance_interval, place)
         _connect(page, parts, Handlers(parts, Workshop(settings, studio)))
     return page.queue(max_size=_MOST_WAITING)

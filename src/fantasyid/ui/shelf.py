@@ -1,5 +1,6 @@
 """Videos that were made: kept with their records, photos and contact sheets in one folder, and found again there."""
 
+import re
 import time
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +21,9 @@ from fantasyid.generation.studio import GeneratedVideo
 from fantasyid.ui.reading import face_picture
 
 _HASH_DIGITS = 16
+# What `keep` and `keep_inputs` call files: others in the folder are not deleted when they are old.
+_NAME = re.compile(r"\d{8}-\d{6}-seed\d+(-\d+)?")
+_INPUT = re.compile(rf"(photo|head)-[0-9a-f]{{{_HASH_DIGITS}}}(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -160,10 +164,37 @@ class Shelf:
             if path.parent == self.folder:
                 path.unlink(missing_ok=True)
 
+    def expire(self, keep_hours: int) -> None:
+        """Delete what is too old: videos, and photos and heads that no video has any more, or never had.
+
+        Args:
+            keep_hours: How long a video is kept after it was made, and a file after it was last used.
+        """
+        end = time.time() - 3600 * keep_hours
+
+        def is_over(path: Path) -> bool:
+            try:
+                return path.stat().st_mtime <= end
+            except FileNotFoundError:  # deleted meanwhile
+                return False
+
+        for record in self.folder.glob("*.json"):
+            if _NAME.fullmatch(record.stem) and is_over(record):
+                for path in GenerationPaths.beside(record.with_suffix(".mp4")).all:
+                    path.unlink(missing_ok=True)
+        old = [path for path in self.folder.iterdir() if _INPUT.fullmatch(path.name) and is_over(path)]
+        if old:
+            used = {path for video in self.videos() for path in _inputs(video)}
+            for path in old:
+                if path not in used:
+                    path.unlink(missing_ok=True)
+
     def _keep(self, file: Path, kind: str) -> Path:
         content = file.read_bytes()
         kept = self.folder / f"{kind}-{sha256(content).hexdigest()[:_HASH_DIGITS]}{file.suffix.lower()}"
-        if not kept.exists():
+        if kept.exists():
+            kept.touch()  # `expire` leaves it to the video that is being made
+        else:
             write_file(kept, content)
         return kept
 

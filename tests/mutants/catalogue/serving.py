@@ -131,4 +131,32 @@ SERVING = (
         "raise",
         f"{_DEATHS}test_what_is_wrong_with_the_server_is_for_its_log",
     ),
+    Mutation(
+        "a character is kept from its last video on",
+        "serving/characters.py",
+        "os.utime(self._folder / character_id / _FACTS)",
+        "pass",
+        "tests/unit/serving/test_server.py::test_a_character_expires_so_long_after_its_last_video",
+    ),
+    Mutation(
+        "what the page made does not stay for ever",
+        "cli/serve.py",
+        "create_app(served, _clean_page_up(served) if page else None)",
+        "create_app(served)",
+        "tests/unit/serving/test_commands.py::test_the_page_lies_at_the_root_behind_a_key",
+    ),
+    Mutation(
+        "the photo of a video that is being made is not too old",
+        "ui/shelf.py",
+        "kept.touch()",
+        "pass",
+        "tests/unit/ui/test_shelf.py::test_what_is_too_old_goes_and_nothing_else",
+    ),
+    Mutation(
+        "signals do what they did before a command",
+        "cli/signals.py",
+        "signal.signal(number, earlier)",
+        "pass",
+        "tests/unit/serving/test_commands.py::test_a_port_that_is_taken",
+    ),
 )

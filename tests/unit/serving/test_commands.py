@@ -95,8 +95,12 @@ def test_the_page_lies_at_the_root_behind_a_key(tmp_path: Path, model: ModelRequ
             seen["large"] = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(53_000_000))})
         return "large" in seen
 
+    old = tmp_path / "videos" / "page" / f"photo-{'0' * 16}.png"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
     asked = ("serve", "--outputs", tmp_path / "videos", "--port", port, "--api-keys", tmp_path / "keys.txt")
-    said = run_until(looked, *asked, "--model", model.name, *MACHINE)
+    said = run_until(looked, *asked, "--model", model.name, *MACHINE, "--keep-hours", 1)
     assert said.exit_code == 128 + signal.SIGTERM, said.output
     assert f"the page at {url} until" in said.stderr
     assert {name: answer.status_code for name, answer in seen.items()} == {
@@ -104,6 +108,7 @@ def test_the_page_lies_at_the_root_behind_a_key(tmp_path: Path, model: ModelRequ
         **{"a file": 403, "large": 413},
     }
     assert "API key" in seen["page"].text
+    assert not old.exists()
     assert seen["elsewhere"].json()["error"]["message"].startswith("There is nothing at GET /v1/elsewhere")
     assert str(tmp_path) not in seen["open"].text
 

@@ -1,6 +1,8 @@
 """What there is beside videos: people, models, health, numbers, and room for a page."""
 
 import io
+import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,38 @@ def test_a_character_serves_many_videos(server: Server, photo: bytes, monkeypatc
         videos.get_character(person.id)
     with pytest.raises(openai.NotFoundError, match="There is no character"):
         server.create(characters=[{"id": person.id}])
+
+
+def test_a_character_expires_so_long_after_its_last_video(
+    serve: Callable[..., Server], photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_CLEAN_UP_EVERY_S", 0.02)
+    server = serve(keep_hours=2, worker=False)
+    folder = server.service.store.folder / "characters"
+    used, unused = (server.client.videos.create_character(name=name, video=("a.png", photo)) for name in ("A", "B"))
+    assert used.expires_at - used.created_at in (7200, 7201)
+    for person in (used, unused):
+        os.utime(folder / person.id / "character.json", (used.created_at - 7000,) * 2)
+    server.create(characters=[{"id": used.id}])
+    assert server.client.videos.get_character(used.id).expires_at >= used.expires_at
+    os.utime(folder / unused.id / "character.json", (used.created_at - 7201,) * 2)
+    with pytest.raises(openai.NotFoundError, match="may have been deleted or have expired"):
+        server.create(characters=[{"id": unused.id}])
+    while (folder / unused.id).exists():
+        time.sleep(0.01)
+    assert server.client.videos.get_character(used.id).name == "A"
+
+
+def test_what_lies_beside_is_cleaned_up(tmp_path: Path, model: ModelRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_CLEAN_UP_EVERY_S", 0.02)
+    twice = threading.Semaphore(0)
+
+    def clean_up() -> None:
+        twice.release()
+        raise OSError("the disk is away for a while")
+
+    with served(create_app(set_up(open_service(tmp_path, None), model, with_worker=False), clean_up)):
+        assert all(twice.acquire(timeout=20) for _ in range(2))
 
 
 def test_a_photo_without_a_face_is_no_character(server: Server, photo: bytes) -> None:

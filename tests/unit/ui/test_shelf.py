@@ -1,6 +1,7 @@
 """What is kept of videos, found again and deleted; and how a person and a video are shown."""
 
 import base64
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -80,6 +81,35 @@ def test_deleting_leaves_what_others_need(shelf: Shelf, photo: Path) -> None:
     assert not list(shelf.folder.iterdir())
     with pytest.raises(InvalidRequestError, match="There is no file"):
         shelf.delete(second.name)
+
+
+def test_what_is_too_old_goes_and_nothing_else(shelf: Shelf, photo: Path) -> None:
+    def age(*paths: Path) -> None:
+        for path in paths:
+            os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+
+    mine = {shelf.folder / name for name in ("notes.json", "photo-of-me.png")}
+    for path in mine:
+        path.touch()
+    cancelled = photo.with_name("cancelled.png")
+    Image.fromarray(astronaut()[:32, :32]).save(cancelled)
+    shelf.keep_inputs(PersonRequest(photos=(cancelled,)))
+    old, young = keep(shelf, photo, 1), keep(shelf, photo, 2)
+    age(*mine, *shelf.folder.glob("photo-*"), *old.paths.all)
+    before = set(shelf.folder.iterdir())
+    shelf.expire(2)
+    assert set(shelf.folder.iterdir()) == before
+    shelf.expire(1)
+    (kept,) = young.record.request.person.photos  # type: ignore[union-attr]
+    assert set(shelf.folder.iterdir()) == {*mine, *young.paths.all, kept}
+
+    age(kept, *young.paths.all)
+    shelf.keep_inputs(PersonRequest(photos=(photo,)))  # for a video that is being made
+    shelf.expire(1)
+    assert set(shelf.folder.iterdir()) == {*mine, kept}
+    age(kept)
+    shelf.expire(1)
+    assert set(shelf.folder.iterdir()) == mine
 
 
 def test_files_outside_the_folder_are_never_deleted(shelf: Shelf, photo: Path) -> None:
