@@ -2,10 +2,11 @@
 
     python tests/installed.py WHEEL PHOTO CONSTRAINTS
 
-It needs Python's own library alone, and prints how long each step takes and how much is on the disk afterwards.
+It needs no more than the Python that runs it, and prints how long each step takes and how much is on the disk after it.
 """
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -108,7 +109,7 @@ def main(wheel: Path, photo: Path, constraints: Path) -> None:
         (metadata,) = (name for name in content.namelist() if name.endswith(".dist-info/METADATA"))
         offered = content.read(metadata).decode().splitlines()
     extras = [extra for extra in SERVERS if f"Provides-Extra: {extra}" in offered]
-    print(f"{wheel.stat().st_size / 1e6:6.1f} MB {wheel.name}")  # noqa: T201
+    print(f"Python {platform.python_version()}\n{wheel.stat().st_size / 1e6:6.1f} MB {wheel.name}")  # noqa: T201
     with tempfile.TemporaryDirectory(prefix="fantasyid-installed-") as place:
         folder = Path(place)
         installed = Installation(folder, wheel, constraints)

@@ -73,7 +73,7 @@ def test_one_version_is_said_everywhere(project: ProjectMetadata) -> None:
 
 def test_commits_and_changes_are_checked_by_what_the_makefile_runs() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    rules = (ROOT / "Makefile").read_text()
+    rules = (ROOT / "Makefile").read_text().replace("$(VENV)", ".venv")
     assert [repo["repo"] for repo in hooks] == ["local"]
     for hook in hooks[0]["hooks"]:
         assert re.search(rf"^\t\S*{re.escape(hook['entry'])}", rules, re.MULTILINE), hook["entry"]
@@ -81,6 +81,7 @@ def test_commits_and_changes_are_checked_by_what_the_makefile_runs() -> None:
     jobs = workflow["jobs"]
     assert jobs["checks"]["steps"][-1]["run"] == ".ci/run"
     classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    assert jobs["other-pythons"]["steps"][-1]["run"] == "make test"
     versions = [
         jobs["checks"]["steps"][1]["with"]["python-version"],
         *jobs["other-pythons"]["strategy"]["matrix"]["python"],
