@@ -72,7 +72,10 @@ class CharacterStore:
             NotFoundError: There is none.
         """
         character = Character.model_validate_json(self._read(character_id, _FACTS))
-        expires_at = self._expires_at(character_id)
+        try:
+            expires_at = self._expires_at(character_id)
+        except FileNotFoundError as error:  # deleted meanwhile
+            raise _nobody(character_id) from error
         return character.model_copy(update={"expires_at": None if expires_at is None else int(expires_at)})
 
     def photo(self, character_id: str) -> bytes:
@@ -124,6 +127,9 @@ class CharacterStore:
                 return (self._folder / character_id / name).read_bytes()
         except FileNotFoundError:
             pass
-        raise NotFoundError(
-            f"There is no character {character_id!r}; it may have been deleted or have expired.", "character_id"
-        )
+        raise _nobody(character_id)
+
+
+def _nobody(character_id: str) -> NotFoundError:
+    said = f"There is no character {character_id!r}; it may have been deleted or have expired."
+    return NotFoundError(said, "character_id")

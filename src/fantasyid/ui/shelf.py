@@ -1,5 +1,6 @@
 """Videos that were made: kept with their records, photos and contact sheets in one folder, and found again there."""
 
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -192,9 +193,9 @@ class Shelf:
     def _keep(self, file: Path, kind: str) -> Path:
         content = file.read_bytes()
         kept = self.folder / f"{kind}-{sha256(content).hexdigest()[:_HASH_DIGITS]}{file.suffix.lower()}"
-        if kept.exists():
-            kept.touch()  # `expire` leaves it to the video that is being made
-        else:
+        try:
+            os.utime(kept)  # so that `expire` leaves it to the video that will be made
+        except FileNotFoundError:
             write_file(kept, content)
         return kept
 

@@ -148,8 +148,8 @@ SERVING = (
     Mutation(
         "the photo of a video that is being made is not too old",
         "ui/shelf.py",
-        "kept.touch()",
-        "pass",
+        "os.utime(kept)",
+        "kept.stat()",
         "tests/unit/ui/test_shelf.py::test_what_is_too_old_goes_and_nothing_else",
     ),
     Mutation(
