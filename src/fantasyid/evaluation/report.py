@@ -162,6 +162,8 @@ def _line(
 def _metric_lines(people: _People, mode: str) -> list[ReportLine]:
     lines = []
     for metric in all_metrics():
+        if metric.definition.network:
+            continue
         name = f"{mode}: {metric.definition.title()}"
         bar, direction = _BARS.get((mode, metric.definition.key), (None, None))
         lines.append(report_line(name, _of_identity_videos(metric, people), len(people), bar, direction))

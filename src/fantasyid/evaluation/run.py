@@ -15,6 +15,7 @@ from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.input_files import file_sha256
 from fantasyid.core.output_files import make_folder, write_file
 from fantasyid.evaluation.identity import Judge
+from fantasyid.evaluation.inception import Inception
 from fantasyid.evaluation.kept import KeptMeasurement, Sha256, measure_all, read_kept
 from fantasyid.evaluation.metrics.registry import all_metrics
 from fantasyid.evaluation.run_config import RunConfig, RunRow, VideoFolder
@@ -135,7 +136,8 @@ def _run_part(
         judge = Judge.builtin()
     else:
         judge = Judge.arcface(config.arcface_folder or DEFAULT_ARCFACE_FOLDER)
-    instruments = Instruments.load(judge)
+    weights = config.inception_weights
+    instruments = Instruments.load(judge, inception=None if weights is None else Inception.load(base / weights))
     folders = {system.name: system.videos for system in config.systems}
     reference, items = cache(lambda photo: Reference.read(photo, instruments)), []
     for system, of_system in groupby(rows, key=lambda row: row.system):

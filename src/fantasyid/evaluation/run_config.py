@@ -12,8 +12,8 @@ from fantasyid.core.bounds import SEED
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.faults import first_fault
 from fantasyid.core.input_files import check_input_file
-from fantasyid.evaluation.metrics.interface import MeanOfVideos
-from fantasyid.evaluation.metrics.registry import metric_of
+from fantasyid.evaluation.metrics.interface import MeanOfVideos, Metric
+from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
 from fantasyid.evaluation.protocol import Aspect, Person, read_people
 
 _PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic")
@@ -156,6 +156,8 @@ class RunConfig(_Part):
     """Who tells people apart."""
     arcface_folder: Path | None = None
     """Folder of insightface's two models; None is ~/.insightface/models/antelopev2."""
+    inception_weights: Path | None = None
+    """torch-fidelity's file of Inception's weights, for the FID of faces; None leaves that number out."""
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
@@ -173,6 +175,11 @@ class RunConfig(_Part):
         if self.compared_with not in {system.name for system in self.systems}:
             raise ValueError(f"compared_with is {self.compared_with!r}, which is none of the systems")
         return self
+
+    def metrics(self) -> tuple[Metric[Any], ...]:
+        """All metrics, but for those that need a network that is not given."""
+        needs = {metric: metric.definition.network for metric in all_metrics()}
+        return tuple(metric for metric, field in needs.items() if not field or getattr(self, field) is not None)
 
 
 @dataclass(frozen=True)

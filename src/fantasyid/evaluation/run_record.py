@@ -22,7 +22,7 @@ from fantasyid.evaluation.run_config import RunConfig
 _FILE = "run.json"
 _PACKAGES = (
     *("av", "diffusers", "dlib-bin", "face-recognition-models", "numpy", "onnxruntime", "opencv-python-headless"),
-    *("scipy", "torch", "transformers"),
+    *("scipy", "torch", "torch-fidelity", "torchmetrics", "transformers"),
 )
 
 

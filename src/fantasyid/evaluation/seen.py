@@ -16,6 +16,7 @@ from fantasyid.core.imaging import read_photo, to_tensor
 from fantasyid.core.input_files import file_sha256
 from fantasyid.core.video import open_video
 from fantasyid.evaluation.identity import FaceTrack, Judge
+from fantasyid.evaluation.inception import Inception
 from fantasyid.evaluation.protocol import Aspect
 from fantasyid.evaluation.reader.measures import face_vertices
 from fantasyid.face.align import FACE_SIZE, face_transform, warp
@@ -38,21 +39,25 @@ class Instruments:
         face_reader: Reads what the faces do, and their heads.
         face_vision: Sees what the faces look like.
         fingerprint: Hash of all.
+        inception: Sees pictures as the FID does; None where its weights are not given.
     """
 
     judge: Judge
     face_reader: FaceReaderModel
     face_vision: FaceVisionModel
     fingerprint: str
+    inception: Inception | None = None
 
     @classmethod
-    def load(cls, judge: Judge, model: Path = MINI_FOLDER) -> "Instruments":
-        """A judge, and the networks of a packed model."""
+    def load(cls, judge: Judge, model: Path = MINI_FOLDER, inception: Inception | None = None) -> "Instruments":
+        """A judge, the networks of a packed model, and what else is given."""
         digest = hashlib.sha256((judge.fingerprint + HeadModel.load().coefficients_hash).encode())
         for name in ("face_reader_model", "face_vision"):
             digest.update((model / name / "manifest.json").read_bytes())  # it names the weights by their hash
+        if inception is not None:
+            digest.update(inception.fingerprint.encode())
         face_reader, face_vision = (load_component(model, name) for name in ("face_reader_model", "face_vision"))
-        return cls(judge, face_reader, face_vision, digest.hexdigest())
+        return cls(judge, face_reader, face_vision, digest.hexdigest(), inception)
 
     @cached_property
     def landmark_reader(self) -> LandmarkReader:

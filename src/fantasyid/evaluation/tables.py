@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fantasyid.evaluation.metrics.interface import Better, MeanOfVideos, Measured
-from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
+from fantasyid.evaluation.metrics.registry import metric_of
 from fantasyid.evaluation.obedience import obeyed
 from fantasyid.evaluation.run import RunItem
 from fantasyid.evaluation.run_config import Opposites, RunConfig
@@ -125,7 +125,7 @@ def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
 
 def _numbers(config: RunConfig, recognizer: str) -> Iterator[_Number]:
     """All metrics, then how far prompts are obeyed: together, and each pair of them."""
-    for metric in all_metrics():
+    for metric in config.metrics():
         of, key = metric.definition, metric.definition.key
         measured = partial(_measured, key)
         yield _Number(key, of.title(recognizer), of.better, measured, metric.combine)

@@ -95,6 +95,13 @@ EVALUATION = (
         _METRICS + "test_frechet_distance_equals_the_one_with_a_root_of_matrices",
     ),
     Mutation(
+        "the FID's covariances are torchmetrics'",
+        "evaluation/metrics/face_inception_distance.py",
+        "lost_degrees = 1",
+        "lost_degrees = 0",
+        "tests/unit/evaluation/test_inception.py::test_the_number_equals_torchmetrics_on_the_same_faces",
+    ),
+    Mutation(
         "copy-paste compares within prompts",
         "evaluation/metrics/copy_paste.py",
         "apart = values - means[group]",

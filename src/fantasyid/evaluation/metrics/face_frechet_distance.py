@@ -25,7 +25,7 @@ from fantasyid.evaluation.seen import Reference, SeenVideo
 MOST_FRAMES = 16
 
 
-def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64], lost_degrees: int = 0) -> float:
     """Distance of two sets, as of two normal distributions.
 
     The trace of the root of a product of covariances XᵀX and YᵀY is the sum of the singular values of XYᵀ: no root of a
@@ -34,8 +34,9 @@ def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     Args:
         first: (A,D).
         second: (B,D).
+        lost_degrees: Covariances divide by the number of rows less this; a set must have more rows.
     """
-    x, y = ((rows - rows.mean(axis=0)) / np.sqrt(len(rows)) for rows in (first, second))
+    x, y = ((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - lost_degrees) for rows in (first, second))
     between = np.square(first.mean(axis=0) - second.mean(axis=0)).sum()
     common = np.linalg.svd(_short(x) @ _short(y).T, compute_uv=False).sum()
     return float(max(0.0, between + np.square(x).sum() + np.square(y).sum() - 2 * common))
@@ -52,27 +53,29 @@ class FaceFrechetDistance:
     definition = Definition(
         "face_frechet_distance", "Frechet distance of faces, own features", "", (0.0, np.inf), "lower"
     )
+    lost_degrees = 0
 
-    def measure(self, video: SeenVideo, reference: Reference) -> str:
+    def measure(self, video: SeenVideo, reference: Reference) -> str | None:
         """The features, the photo's first."""
         crops, most = video.crops, min(MOST_FRAMES, len(video.crops))
         picks = np.linspace(0, len(crops) - 1, most).round().astype(int)
-        return _as_text(_features(np.concatenate([reference.view.crops, crops[picks]]), video))
+        return _as_text(self.features(np.concatenate([reference.view.crops, crops[picks]]), video))
 
-    def combine(self, videos: Sequence[Measured[str]]) -> float | None:
+    @torch.no_grad()
+    def features(self, crops: NDArray[np.uint8], video: SeenVideo) -> NDArray[np.float32]:
+        """(B,D) of the crops."""
+        network = video.instruments.face_vision
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return np.asarray(network(images).tokens.mean(dim=(1, 2)).float().numpy())
+
+    def combine(self, videos: Sequence[Measured[str | None]]) -> float | None:
         """The distance of all videos' faces from their references'."""
-        rows = [_as_rows(video.value) for video in videos]
-        faces = np.concatenate([frames[1:] for frames in rows]) if rows else np.empty((0, 1))
-        if not len(faces):
+        rows = [_as_rows(video.value) for video in videos if video.value is not None]
+        faces = sum(len(frames) - 1 for frames in rows)
+        if min(len(rows), faces) <= self.lost_degrees:
             return None
-        return frechet_distance(np.stack([frames[0] for frames in rows]), faces)
-
-
-@torch.no_grad()
-def _features(crops: NDArray[np.uint8], video: SeenVideo) -> NDArray[np.float32]:
-    network = video.instruments.face_vision
-    images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return np.asarray(network(images).tokens.mean(dim=(1, 2)).float().numpy())
+        photos, frames = (np.concatenate([of_one[part] for of_one in rows]) for part in (slice(1), slice(1, None)))
+        return frechet_distance(photos, frames, self.lost_degrees)
 
 
 def _as_text(rows: NDArray[np.float32]) -> str:

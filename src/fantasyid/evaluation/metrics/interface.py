@@ -39,6 +39,8 @@ class Definition:
     """Which way is better."""
     by_recognizer: bool = False
     """Whether it depends on who tells people apart, whose name is then part of the number."""
+    network: str = ""
+    """Field of the run's config that names the network it needs; without it nothing is measured. Empty for most."""
 
     def title(self, recognizer: str = "") -> str:
         """What the number is called in full, such as "RS (dlib-resnet)" or "FM, face widths per frame".

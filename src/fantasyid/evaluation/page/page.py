@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fantasyid.core.input_files import file_sha256
 from fantasyid.evaluation.metrics.interface import Measured
-from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
+from fantasyid.evaluation.metrics.registry import metric_of
 from fantasyid.evaluation.page.plots import against, over_time, per_person
 from fantasyid.evaluation.page.shown import extremes
 from fantasyid.evaluation.run import RunItem, read_items, video_path
@@ -96,7 +96,7 @@ def report_page(out: Path) -> str:
         videos=[(item, value, _number(_MOTION, item)) for item, value in zip(items, likeness, strict=True)],
         definitions={
             metric.definition.title(table.recognizer): sys.modules[type(metric).__module__].__doc__
-            for metric in all_metrics()
+            for metric in config.metrics()
         },
         record=record,
         config=record.config.model_dump_json(indent=2, exclude_defaults=True),
