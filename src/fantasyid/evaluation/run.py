@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from fantasyid.core.errors import FantasyIDError, InvalidRequestError
 from fantasyid.core.input_files import file_sha256
 from fantasyid.core.output_files import make_folder, write_file
+from fantasyid.evaluation.clip import Clip
 from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.inception import Inception
 from fantasyid.evaluation.kept import KeptMeasurement, Sha256, measure_all, read_kept
@@ -136,8 +137,12 @@ def _run_part(
         judge = Judge.builtin()
     else:
         judge = Judge.arcface(config.arcface_folder or DEFAULT_ARCFACE_FOLDER)
-    weights = config.inception_weights
-    instruments = Instruments.load(judge, inception=None if weights is None else Inception.load(base / weights))
+    weights, folder = config.inception_weights, config.clip_folder
+    instruments = Instruments.load(
+        judge,
+        inception=None if weights is None else Inception.load(base / weights),
+        clip=None if folder is None else Clip.load(base / folder),
+    )
     folders = {system.name: system.videos for system in config.systems}
     reference, items = cache(lambda photo: Reference.read(photo, instruments)), []
     for system, of_system in groupby(rows, key=lambda row: row.system):
@@ -187,7 +192,7 @@ def _judge(
     reference: Callable[[Path], Reference],
     kept: RunItem | None,
 ) -> RunItem:
-    video = SeenVideo.open(path, instruments, row.prompt.asks)
+    video = SeenVideo.open(path, instruments, row.prompt.asks, row.text)
     measured = measure_all(all_metrics(), video, reference(row.photo), kept.measured if kept else {})
     return _item(row, instruments.judge.name, made_of, video.sha256, None, measured)
 

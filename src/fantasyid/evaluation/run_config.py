@@ -158,6 +158,8 @@ class RunConfig(_Part):
     """Folder of insightface's two models; None is ~/.insightface/models/antelopev2."""
     inception_weights: Path | None = None
     """torch-fidelity's file of Inception's weights, for the FID of faces; None leaves that number out."""
+    clip_folder: Path | None = None
+    """Folder of a CLIP model of transformers, for the CLIP score; None leaves that number out."""
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":

@@ -15,6 +15,7 @@ from fantasyid.checkpoints.builtin import MINI_FOLDER, load_component
 from fantasyid.core.imaging import read_photo, to_tensor
 from fantasyid.core.input_files import file_sha256
 from fantasyid.core.video import open_video
+from fantasyid.evaluation.clip import Clip
 from fantasyid.evaluation.identity import FaceTrack, Judge
 from fantasyid.evaluation.inception import Inception
 from fantasyid.evaluation.protocol import Aspect
@@ -40,6 +41,7 @@ class Instruments:
         face_vision: Sees what the faces look like.
         fingerprint: Hash of all.
         inception: Sees pictures as the FID does; None where its weights are not given.
+        clip: Compares pictures with the prompt; None where it is not given.
     """
 
     judge: Judge
@@ -47,17 +49,20 @@ class Instruments:
     face_vision: FaceVisionModel
     fingerprint: str
     inception: Inception | None = None
+    clip: Clip | None = None
 
     @classmethod
-    def load(cls, judge: Judge, model: Path = MINI_FOLDER, inception: Inception | None = None) -> "Instruments":
+    def load(
+        cls, judge: Judge, model: Path = MINI_FOLDER, inception: Inception | None = None, clip: Clip | None = None
+    ) -> "Instruments":
         """A judge, the networks of a packed model, and what else is given."""
         digest = hashlib.sha256((judge.fingerprint + HeadModel.load().coefficients_hash).encode())
         for name in ("face_reader_model", "face_vision"):
             digest.update((model / name / "manifest.json").read_bytes())  # it names the weights by their hash
-        if inception is not None:
-            digest.update(inception.fingerprint.encode())
+        for given in (inception, clip):
+            digest.update((given.fingerprint if given else "").encode())
         face_reader, face_vision = (load_component(model, name) for name in ("face_reader_model", "face_vision"))
-        return cls(judge, face_reader, face_vision, digest.hexdigest(), inception)
+        return cls(judge, face_reader, face_vision, digest.hexdigest(), inception, clip)
 
     @cached_property
     def landmark_reader(self) -> LandmarkReader:
@@ -99,6 +104,7 @@ class SeenVideo:
         instruments: What sees.
         sha256: Names the video's file.
         asks: What its prompt asks for.
+        text: The prompt.
     """
 
     def __init__(
@@ -108,29 +114,33 @@ class SeenVideo:
         instruments: Instruments,
         sha256: str,
         asks: frozenset[Aspect] = frozenset(),
+        text: str = "",
     ) -> None:
         self.frames, self.fps, self.instruments = frames, fps, instruments
-        self.sha256, self.asks = sha256, asks
+        self.sha256, self.asks, self.text = sha256, asks, text
 
     @classmethod
-    def open(cls, path: Path, instruments: Instruments, asks: frozenset[Aspect] = frozenset()) -> "SeenVideo":
+    def open(
+        cls, path: Path, instruments: Instruments, asks: frozenset[Aspect] = frozenset(), text: str = ""
+    ) -> "SeenVideo":
         """Open a video file, of any length.
 
         Args:
             path: What `core.video.open_video` reads.
             instruments: What sees.
             asks: What its prompt asks for.
+            text: The prompt.
 
         Raises:
             UnreadableVideoError: It cannot be read.
         """
         film = open_video(path)
-        return cls(film.frames, film.fps, instruments, file_sha256(path), asks)
+        return cls(film.frames, film.fps, instruments, file_sha256(path), asks, text)
 
     @property
     def fingerprint(self) -> str:
         """Names the video's file, what sees it, and what it was asked for."""
-        return f"{self.sha256} {self.instruments.fingerprint} {sorted(self.asks)}"
+        return f"{self.sha256} {self.instruments.fingerprint} {sorted(self.asks)} {self.text}"
 
     @cached_property
     def track(self) -> FaceTrack:

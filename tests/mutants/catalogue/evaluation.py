@@ -102,6 +102,13 @@ EVALUATION = (
         "tests/unit/evaluation/test_inception.py::test_the_number_equals_torchmetrics_on_the_same_faces",
     ),
     Mutation(
+        "CLIP sees RGB",
+        "evaluation/clip.py",
+        "images=list(images)",
+        "images=[image[..., ::-1] for image in images]",
+        "tests/unit/evaluation/test_clip.py::test_the_score_is_that_of_rgb_frames",
+    ),
+    Mutation(
         "copy-paste compares within prompts",
         "evaluation/metrics/copy_paste.py",
         "apart = values - means[group]",
