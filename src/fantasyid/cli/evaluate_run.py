@@ -32,7 +32,8 @@ def run(
     """Make and judge the videos that CONFIG describes, then write the tables.
 
     What is there of the same model, photo, prompt, code and judge is not made again: an interrupted run is started
-    again. A video that fails is told in the tables and is tried again the next time; the exit code is 1 then.
+    again. A video that fails, or a number that cannot be had of one, is told in the tables and is tried again the next
+    time; the exit code is 1 then.
     """
     from fantasyid.evaluation.run import run as run_all
     from fantasyid.evaluation.run_config import read_run_config, run_rows
@@ -50,6 +51,9 @@ def run(
     _write_tables(config, out)
     if failed := sum(item.failure is not None for item in items):
         typer.echo(f"{failed} of {len(items)} videos failed; the tables say why.", err=True)
+    if missing := sum(kept.failure is not None for item in items for kept in item.measured.values()):
+        typer.echo(f"{missing} numbers of single videos could not be measured; the tables say why.", err=True)
+    if failed or missing:
         raise typer.Exit(1)
 
 

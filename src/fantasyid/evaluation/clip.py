@@ -53,7 +53,9 @@ class Clip:
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
         try:
-            model, unlike = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+            model, unlike = CLIPModel.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            )
             processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:

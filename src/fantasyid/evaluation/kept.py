@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fantasyid.core.code_fingerprint import code_fingerprint
+from fantasyid.core.errors import FantasyIDError
 from fantasyid.evaluation.metrics.interface import Measurement, Metric
 from fantasyid.evaluation.seen import Reference, SeenVideo
 
@@ -26,12 +27,17 @@ class KeptMeasurement(BaseModel):
     made_of: Sha256
     """Hash of the metric's code, the video, the photo, and what looked at them."""
     value: Measurement
+    failure: str | None = None
+    """Why it could not be measured, in one sentence; the value is None then."""
 
 
 def measure_all(
     metrics: Sequence[Metric[Any]], video: SeenVideo, reference: Reference, kept: Mapping[str, KeptMeasurement]
 ) -> dict[str, KeptMeasurement]:
     """Measure a video with every metric, but for what was measured before of the same things.
+
+    Where a metric that needs a network of its own cannot measure the video, its measurement says so and the others
+    stay; it is tried again the next time.
 
     Args:
         metrics: Which.
@@ -41,6 +47,9 @@ def measure_all(
 
     Returns:
         The measurement of each metric, by key.
+
+    Raises:
+        FantasyIDError: The video cannot be read, or a metric that needs no network of its own cannot measure it.
     """
     measured = {}
     for metric in metrics:
@@ -48,10 +57,19 @@ def measure_all(
         parts = (code_fingerprint(type(metric).__module__), key, video.fingerprint, reference.sha256)
         made_of = hashlib.sha256(" ".join(parts).encode()).hexdigest()
         before = kept.get(key)
-        if before is None or before.made_of != made_of:
-            before = KeptMeasurement(made_of=made_of, value=metric.measure(video, reference))
+        if before is None or before.made_of != made_of or before.failure is not None:
+            before = _measure(metric, video, reference, made_of)
         measured[key] = before
     return measured
+
+
+def _measure(metric: Metric[Any], video: SeenVideo, reference: Reference, made_of: str) -> KeptMeasurement:
+    try:
+        return KeptMeasurement(made_of=made_of, value=metric.measure(video, reference))
+    except FantasyIDError as error:
+        if not metric.definition.network:
+            raise
+        return KeptMeasurement(made_of=made_of, value=None, failure=f"{type(error).__name__}: {error}")
 
 
 def read_kept(path: Path, record: type[RecordT]) -> RecordT | None:

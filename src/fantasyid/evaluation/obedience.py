@@ -19,12 +19,17 @@ def obeyed(pair: Opposites, items: Sequence[RunItem]) -> list[Measured[float | N
 
     Args:
         pair: The prompts.
-        items: Judged videos of one system; a video without its opposite tells nothing.
+        items: Judged videos of one system; a video without its opposite, or whose number could not be measured, tells
+            nothing.
 
     Returns:
         1 or 0 of each pair.
     """
-    number = {(item.person, item.seed, item.prompt_key): item.measured[pair.measure].value for item in items}
+    number = {
+        (item.person, item.seed, item.prompt_key): item.measured[pair.measure].value
+        for item in items
+        if item.measured[pair.measure].failure is None
+    }
     found: list[Measured[float | None]] = []
     for person, seed in dict.fromkeys((item.person, item.seed) for item in items):
         videos = (person, seed, pair.higher), (person, seed, pair.lower)

@@ -166,7 +166,8 @@ def _metric_lines(people: _People, mode: str) -> list[ReportLine]:
             continue
         name = f"{mode}: {metric.definition.title()}"
         bar, direction = _BARS.get((mode, metric.definition.key), (None, None))
-        lines.append(report_line(name, _of_identity_videos(metric, people), len(people), bar, direction))
+        value, of = _of_identity_videos(metric, people), metric.definition
+        lines.append(report_line(name, value, len(people), bar, direction, of.of_sets, of.bounds))
     bar = _SHUFFLED_BAR if mode == FULL.name else None
     for metric in SHUFFLED:
         name, shuffled = f"{mode}: {metric.definition.title()}, shuffled", _of_identity_videos(metric, people, True)

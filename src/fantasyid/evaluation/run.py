@@ -1,7 +1,7 @@
 """Make and judge the videos of an evaluation; what is there of the same things is not made again."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from itertools import groupby
@@ -160,8 +160,15 @@ def _run_part(
                 make_folder(item_path(out, row).parent)
                 write_file(item_path(out, row), item.model_dump_json().encode())
             items.append(item)
-            logger.info("%s, %s: %s", system, row.name, item.failure or "judged")
+            logger.info("%s, %s: %s", system, row.name, "; ".join(_said(item)))
     return items
+
+
+def _said(item: RunItem) -> Iterator[str]:
+    yield item.failure or "judged"
+    for key, kept in item.measured.items():
+        if kept.failure is not None:
+            yield f"{key} not measured: {kept.failure}"
 
 
 def _video(

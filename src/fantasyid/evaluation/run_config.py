@@ -174,6 +174,10 @@ class RunConfig(_Part):
         asked = {key for pair in self.opposites for key in (pair.higher, pair.lower)}
         if unknown := asked - {prompt.key for prompt in self.prompts}:
             raise ValueError(f"opposites names {', '.join(sorted(unknown))}, which is none of the prompts")
+        for pair in self.opposites:
+            network = metric_of(pair.measure).definition.network
+            if network and getattr(self, network) is None:
+                raise ValueError(f"opposites measures {pair.measure}, which needs {network}")
         if self.compared_with not in {system.name for system in self.systems}:
             raise ValueError(f"compared_with is {self.compared_with!r}, which is none of the systems")
         return self

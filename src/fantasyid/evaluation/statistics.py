@@ -44,10 +44,15 @@ def report_line(
     num_people: int,
     bar: float | None = None,
     direction: Direction | None = None,
+    of_sets: bool = False,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> ReportLine:
     """Evaluate a statistic and its interval: bootstrap samples draw people, not their pictures or videos.
 
-    The draws are the same at every call, and samples in which nothing can be measured do not count.
+    The draws are the same at every call, and samples in which nothing can be measured do not count. A sample holds
+    fewer people than there are, because some are drawn twice. For a mean that makes no difference; a distance of two
+    sets grows as they get smaller, so that all samples may lie above the value. The samples of such a statistic are
+    moved so that their mean is the value: the interval is of the number that as many other people would have.
 
     Args:
         name: Of the number.
@@ -55,12 +60,16 @@ def report_line(
         num_people: P.
         bar: What it has to reach, if anything.
         direction: Of the bar; without a bar it is left out.
+        of_sets: Whether the statistic depends on how many different people there are.
+        bounds: The lowest and the highest value there can be, which a moved interval does not leave.
     """
     draws = np.random.default_rng(0).integers(0, num_people, (RESAMPLES, num_people))
     resampled = [statistic(draw) for draw in draws]
     known = [value for value in resampled if value is not None]
     low, high = np.percentile(known, [2.5, 97.5]) if known else (None, None)
     value = statistic(np.arange(num_people))
+    if of_sets and known and value is not None:
+        low, high = np.clip(np.array([low, high]) + value - np.mean(known), *bounds)
     direction = direction if bar is not None else None
     return ReportLine(name=name, value=value, low=low, high=high, bar=bar, direction=direction)
 

@@ -14,7 +14,7 @@ _LATEX_SIGNS = {
 
 
 def to_markdown(table: RunTable) -> str:
-    """Write the paper's tables, then every number with its interval and tests, then what failed."""
+    """Write the paper's tables, then every number with its interval and tests, then what failed or is missing."""
     videos = ", ".join(f"{name} {count}" for name, count in table.num_videos.items())
     text = [
         f"{table.num_people} people; videos judged: {videos}. Recogniser: {table.recognizer}. Intervals are 95 % over "
@@ -26,6 +26,9 @@ def to_markdown(table: RunTable) -> str:
     if table.failures:
         failed = [f"- {name}: {why}" for name, why in table.failures.items()]
         text.append("\n".join([f"{len(failed)} videos failed and are in no number:", "", *failed]))
+    if table.unmeasured:
+        missing = [f"- {name}: {why}" for name, why in table.unmeasured.items()]
+        text.append("\n".join([f"{len(missing)} numbers of single videos could not be measured:", "", *missing]))
     return "\n\n".join(part for part in text if part) + "\n"
 
 

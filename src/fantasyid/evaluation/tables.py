@@ -67,6 +67,8 @@ class RunTable(_Record):
     """That were judged, by system."""
     failures: dict[str, str]
     """By system and name; they are in no number."""
+    unmeasured: dict[str, str]
+    """Why a metric could not be had of a video that was judged, by system, name and metric; it is not in that one."""
     columns: tuple[MetricColumn, ...]
 
 
@@ -83,6 +85,8 @@ class _Number:
     better: Better
     measured: Callable[[Sequence[RunItem]], list[Measured[Any]]]
     combine: Callable[[Sequence[Measured[Any]]], float | None]
+    of_sets: bool = False
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
 def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
@@ -114,13 +118,19 @@ def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
         ablations=tuple(system.name for system in config.systems if system.ablation),
         num_people=len(people),
         num_videos={name: sum(item.system == name for item in judged) for name in systems},
-        failures={
-            f"{item.system}, {item.person}_{item.prompt_key}_{item.seed}": item.failure
-            for item in items
-            if item.failure is not None
+        failures={_name(item): item.failure for item in items if item.failure is not None},
+        unmeasured={
+            f"{_name(item)}, {metric_of(key).definition.name}": kept.failure
+            for item in judged
+            for key, kept in item.measured.items()
+            if kept.failure is not None
         },
         columns=tuple(columns),
     )
+
+
+def _name(item: RunItem) -> str:
+    return f"{item.system}, {item.person}_{item.prompt_key}_{item.seed}"
 
 
 def _numbers(config: RunConfig, recognizer: str) -> Iterator[_Number]:
@@ -128,7 +138,7 @@ def _numbers(config: RunConfig, recognizer: str) -> Iterator[_Number]:
     for metric in config.metrics():
         of, key = metric.definition, metric.definition.key
         measured = partial(_measured, key)
-        yield _Number(key, of.title(recognizer), of.better, measured, metric.combine)
+        yield _Number(key, of.title(recognizer), of.better, measured, metric.combine, of.of_sets, of.bounds)
     pairs, mean = config.opposites, MeanOfVideos().combine
     if pairs:
         together = partial(_obeyed, pairs)
@@ -140,7 +150,8 @@ def _numbers(config: RunConfig, recognizer: str) -> Iterator[_Number]:
 
 
 def _measured(key: str, items: Sequence[RunItem]) -> list[Measured[Any]]:
-    return [Measured(item.person, item.prompt_key, item.measured[key].value) for item in items]
+    kept = [(item, item.measured[key]) for item in items]
+    return [Measured(item.person, item.prompt_key, one.value) for item, one in kept if one.failure is None]
 
 
 def _obeyed(pairs: Sequence[Opposites], items: Sequence[RunItem]) -> list[Measured[Any]]:
@@ -155,11 +166,13 @@ def _column(number: _Number, videos: Mapping[str, _People], config: RunConfig) -
         key=number.key,
         title=number.title,
         better=number.better,
-        lines=tuple(report_line(name, values[name], num_people) for name in videos),
+        lines=tuple(
+            report_line(name, values[name], num_people, of_sets=number.of_sets, bounds=number.bounds) for name in videos
+        ),
         comparisons=tuple(
             None
             if name == base
-            else _compare(values[name], values[base], _exchanged(number, people, videos[base]), num_people)
+            else _compare(number, values[name], values[base], _exchanged(number, people, videos[base]), num_people)
             for name, people in videos.items()
         ),
     )
@@ -189,9 +202,13 @@ def _exchanged(number: _Number, people: _People, base: _People) -> Callable[[NDA
 
 
 def _compare(
-    of_system: _Value, of_base: _Value, exchanged: Callable[[NDArray[np.bool_]], float | None], num_people: int
+    number: _Number,
+    of_system: _Value,
+    of_base: _Value,
+    exchanged: Callable[[NDArray[np.bool_]], float | None],
+    num_people: int,
 ) -> Comparison:
-    line = report_line("", lambda draw: _less(of_system(draw), of_base(draw)), num_people)
+    line = report_line("", lambda draw: _less(of_system(draw), of_base(draw)), num_people, of_sets=number.of_sets)
     return Comparison(difference=line.value, low=line.low, high=line.high, p=swap_test(exchanged, num_people))
 
 

@@ -228,6 +228,36 @@ EVALUATION = (
         _RUN + "test_what_an_earlier_version_did_not_measure_is_not_judged",
     ),
     Mutation(
+        "a number that cannot be had of a video is not in it",
+        "evaluation/tables.py",
+        "for item, one in kept if one.failure is None]",
+        "for item, one in kept]",
+        _TABLES + "test_a_number_that_cannot_be_had_of_a_video_is_not_in_it_and_is_named",
+    ),
+    Mutation(
+        "what cannot be measured disobeys no prompt",
+        "evaluation/obedience.py",
+        "if item.measured[pair.measure].failure is None",
+        "if item.measured[pair.measure]",
+        _TABLES + "test_a_number_that_cannot_be_had_of_a_video_is_not_in_it_and_is_named",
+    ),
+    Mutation(
+        "one number that cannot be had leaves the others",
+        "evaluation/kept.py",
+        "if not metric.definition.network:",
+        "if metric.definition.key:",
+        "tests/unit/evaluation/test_clip.py::"
+        "test_of_a_video_with_a_prompt_that_is_too_long_the_other_numbers_are_there",
+    ),
+    Mutation(
+        "the interval of a number of sets is about its value",
+        "evaluation/statistics.py",
+        "+ value - np.mean(known)",
+        "+ 0 * value",
+        "tests/unit/evaluation/test_statistics.py::"
+        "test_the_interval_of_a_number_of_sets_is_of_the_number_that_as_many_others_have",
+    ),
+    Mutation(
         "failed videos are in no number",
         "evaluation/tables.py",
         "judged = [item for item in items if item.failure is None]",

@@ -1,5 +1,7 @@
 """The CLIP score, with a tiny CLIP of random weights."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ from skimage.data import astronaut
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from fantasyid.core.errors import CorruptWeightsError, InvalidRequestError
+from fantasyid.core.video import write_video
 from fantasyid.evaluation.clip import Clip
 from fantasyid.evaluation.identity import FaceTrack, Judge
 from fantasyid.evaluation.metrics.interface import value_of_one
 from fantasyid.evaluation.metrics.registry import metric_of
 from fantasyid.evaluation.seen import Instruments, SeenVideo
+from fantasyid.evaluation.tables import RunTable
 from tests.commands import refusal
+from tests.commands import run as run_command
 from tests.unit.evaluation.seen_videos import UNASKED, person, tiny_instruments
 
 TEXT = "a person smiles"
@@ -57,6 +62,26 @@ def score(frames: NDArray[np.uint8], clip: Clip | None, text: str = TEXT) -> flo
     return value_of_one(metric_of("clip_score"), video_of(frames, clip, text), person(np.ones(3, np.float32)))
 
 
+def write_run(folder: Path, clip: Path, *prompts: tuple[str, str]) -> Path:
+    """The config of a run of one person, with a still video of the photo for each prompt's key and text."""
+    photo = np.ascontiguousarray(astronaut()[:256, 96:352])
+    for name in ("photos", "videos"):
+        (folder / name).mkdir()
+    Image.fromarray(photo).save(folder / "photos" / "a.png")
+    for key, _ in prompts:
+        write_video(folder / "videos" / f"a_{key}_1.mp4", np.stack([photo] * 2), 8)
+    config = {
+        "people": {"photos": "photos"},
+        "prompts": [{"key": key, "text": text} for key, text in prompts],
+        "seeds": [1],
+        "systems": [{"name": "theirs", "videos": {"folder": "videos"}}],
+        "compared_with": "theirs",
+        "clip_folder": str(clip),
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    return folder / "run.yaml"
+
+
 def by_logits(folder: Path, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Hundredfold cosines of RGB frames, from the model's own logits and the colours' means and deviations."""
     model, tokenizer = CLIPModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
@@ -90,6 +115,31 @@ def test_a_prompt_that_is_too_long_is_refused(folder: Path) -> None:
         score(FRAMES[:1], Clip.load(folder), "a" * 19)
 
 
+def test_of_a_video_with_a_prompt_that_is_too_long_the_other_numbers_are_there(folder: Path, tmp_path: Path) -> None:
+    config = write_run(tmp_path, folder, ("smile", TEXT), ("long", "a" * 19))
+    result = run_command("evaluate", "run", config, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "1 numbers of single videos could not be measured; the tables say why." in result.stderr
+    assert "videos failed" not in result.stderr
+    table = RunTable.model_validate_json((tmp_path / "out" / "table.json").read_text())
+    assert table.failures == {}
+    assert list(table.unmeasured) == ["theirs, a_long_1, CLIP score"]
+    lines = {column.key: column.lines[0].value for column in table.columns}
+    items = {path.stem: json.loads(path.read_text())["measured"] for path in (tmp_path / "out").rglob("items/*/*.json")}
+    assert lines["clip_score"] == items["a_smile_1"]["clip_score"]["value"]
+    assert items["a_smile_1"]["clip_score"]["failure"] is None
+    assert {key for key, kept in items["a_long_1"].items() if kept["failure"]} == {"clip_score"}
+    assert lines["detection_rate"] == 1
+    assert lines["reference_similarity"] == pytest.approx(1, abs=0.1)
+    assert "a_long_1, CLIP score: InvalidRequestError: The prompt 'aaaa" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_weights_in_half_precision_are_computed_in_full(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "half")
+    CLIPModel.from_pretrained(folder).half().save_pretrained(tmp_path / "half")
+    assert Clip.load(tmp_path / "half").model.dtype == torch.float32
+
+
 def test_what_is_kept_knows_the_model_and_the_prompt(folder: Path) -> None:
     clip = Clip.load(folder)
     without, given = (Instruments.load(Judge.builtin(), clip=model) for model in (None, clip))
@@ -107,16 +157,6 @@ def test_a_damaged_model_is_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_says_that_the_model_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    Image.fromarray(astronaut()[:256, 96:352]).save(tmp_path / "photos" / "a.png")
-    config = {
-        "people": {"photos": "photos"},
-        "prompts": [{"key": "smile", "text": "Smiles."}],
-        "seeds": [1],
-        "systems": [{"name": "theirs", "videos": {"folder": "videos"}}],
-        "compared_with": "theirs",
-        "clip_folder": "clip",
-    }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    said = refusal("evaluate", "run", tmp_path / "run.yaml", "--out", tmp_path / "out")
+    config = write_run(tmp_path, tmp_path / "clip", ("smile", TEXT))
+    said = refusal("evaluate", "run", config, "--out", tmp_path / "out")
     assert f"There is no {tmp_path / 'clip' / 'model.safetensors'}; download all of a CLIP model" in said

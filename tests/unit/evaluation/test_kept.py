@@ -10,6 +10,7 @@ from skimage.data import astronaut
 
 from fantasyid.core.checkpoint import save_packed
 from fantasyid.core.code_fingerprint import code_fingerprint
+from fantasyid.core.errors import InvalidRequestError
 from fantasyid.evaluation import kept as subject
 from fantasyid.evaluation.identity import Judge
 from fantasyid.evaluation.kept import KeptMeasurement, measure_all
@@ -117,6 +118,35 @@ def test_what_is_made_of_something_else_is_measured_anew(
     again = world.measure(metric, first)
     assert again["counting"].value == 2
     assert again["counting"].made_of != first["counting"].made_of
+
+
+@dataclass
+class Refusing(Counting):
+    """Refuses the first video."""
+
+    def measure(self, video: SeenVideo, reference: Reference) -> float:
+        """Refuse once."""
+        if super().measure(video, reference) == 1:
+            raise InvalidRequestError("The prompt is too long.")
+        return 0.5
+
+
+def test_what_a_network_of_its_own_cannot_measure_is_told_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Counting, "__module__", FaceFound.__module__)
+    monkeypatch.setattr(Refusing, "__module__", FaceFound.__module__)
+    monkeypatch.setattr(Refusing, "definition", Definition("r", "", "", (0, 1), "neither", network="clip_folder"))
+    metric = Refusing()
+    first = world.measure(metric, {})
+    assert (first["r"].value, first["r"].failure) == (None, "InvalidRequestError: The prompt is too long.")
+    again = world.measure(metric, first)
+    assert (again["r"].value, again["r"].failure) == (0.5, None)
+    assert world.measure(metric, again) == again
+    assert metric.times == 2
+    monkeypatch.setattr(Refusing, "definition", Definition("r", "", "", (0, 1), "neither"))
+    with pytest.raises(InvalidRequestError, match="too long"):
+        world.measure(Refusing(), {})
 
 
 def test_a_metric_of_another_name_is_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,10 @@ def test_the_commands(folder: Path) -> None:
         ({"people": {"photos": "photos", "first": 3}}, "There are 2 people in"),
         ({"opposites": [OPPOSITES | {"measure": "cheer"}]}, "There is no metric 'cheer'; there are"),
         ({"opposites": [OPPOSITES | {"measure": "detection_rate"}]}, "detection_rate has no number of each video"),
+        (
+            {"opposites": [OPPOSITES | {"measure": "clip_score", "lower": "smile"}]},
+            "opposites measures clip_score, which needs clip_folder",
+        ),
         ({"opposites": [OPPOSITES]}, "opposites names serious, which is none of the prompts"),
         ({"surprise": 1}, "surprise: Extra inputs"),
     ],

@@ -1,8 +1,12 @@
 """Values and intervals that must not move: two models are compared across versions of the code."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from fantasyid.evaluation.metrics.face_frechet_distance import frechet_distance
 from fantasyid.evaluation.reader.measures import mean_of, median_of, shape_line
 from fantasyid.evaluation.report import build_report
 from fantasyid.evaluation.statistics import report_line
@@ -35,3 +39,31 @@ def test_the_interval_is_over_people() -> None:
     assert line.low is not None
     assert line.high is not None
     assert line.high - line.low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), rel=0.2)
+
+
+def distance_of(world: NDArray[np.float64], people: NDArray[np.int64]) -> float:
+    """Of the drawn people's photos (P,1,8) from their videos' frames (P,6,8)."""
+    drawn = world[people]
+    return frechet_distance(drawn[:, 0], drawn[:, 1:].reshape(-1, 8))
+
+
+def test_the_interval_of_a_number_of_sets_is_of_the_number_that_as_many_others_have() -> None:
+    """A sample that draws people twice is a smaller set, and smaller sets lie farther apart."""
+    photos, noise = np.split(np.random.default_rng(6).normal(size=(100, 40, 7, 8)), [1], axis=2)
+    worlds = np.concatenate([photos, photos / 2 + noise], axis=2)
+    expected = np.mean([distance_of(world, np.arange(40)) for world in worlds])
+    held = dict.fromkeys((True, False), 0)
+    for world in worlds[:8]:
+        for of_sets in held:
+            line = report_line("", partial(distance_of, world), 40, of_sets=of_sets)
+            assert line.low is not None
+            assert line.high is not None
+            held[of_sets] += line.low <= expected <= line.high
+            assert (line.low <= line.value <= line.high) == of_sets
+    assert held[True] >= 7
+    assert held[False] <= 2
+
+
+def test_an_interval_does_not_leave_what_a_number_can_be() -> None:
+    line = report_line("", lambda draw: 0.1 + 0.2 * (len(set(draw)) < 15), 20, of_sets=True, bounds=(0.0, 1.0))
+    assert (line.value, line.low) == (0.1, 0.0)

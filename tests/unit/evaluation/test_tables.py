@@ -95,6 +95,36 @@ def test_a_failed_video_is_in_no_number_and_is_named() -> None:
     )
 
 
+def test_a_number_that_cannot_be_had_of_a_video_is_not_in_it_and_is_named() -> None:
+    config = RunConfig.model_validate(CONFIG.model_dump() | OPPOSITES | {"clip_folder": "clip"})
+    config = config.model_copy(
+        update={"opposites": (config.opposites[0].model_copy(update={"measure": "clip_score"}),)}
+    )
+    scores = {"smile": 30.0, "serious": 20.0}
+    videos = [
+        item(system, person, prompt_key=key, clip_score=score, reference_similarity=0.5)
+        for system in RS
+        for person in PEOPLE
+        for key, score in scores.items()
+    ]
+    refused = KeptMeasurement(made_of="0" * 64, value=None, failure="InvalidRequestError: It is too long.")
+    videos[0] = videos[0].model_copy(update={"measured": videos[0].measured | {"clip_score": refused}})
+    videos[1] = videos[1].model_copy(update={"measured": videos[1].measured | {"detection_rate": refused}})
+    table = build_table(config, videos)
+    assert table.unmeasured == {
+        "ours, p1_smile_0, CLIP score": "InvalidRequestError: It is too long.",
+        "ours, p1_serious_0, face found": "InvalidRequestError: It is too long.",
+    }
+    assert column(table, "detection_rate").lines[0].value == 1
+    assert column(table, "clip_score").lines[0].value == pytest.approx((3 * 30 + 4 * 20) / 7)
+    assert column(table, "reference_similarity").lines[0].value == 0.5
+    assert column(table, "prompt_obedience").lines[0].value == 1, "and it did not disobey"
+    assert to_markdown(table).endswith(
+        "2 numbers of single videos could not be measured:\n\n- ours, p1_smile_0, CLIP score: InvalidRequestError: It "
+        "is too long.\n- ours, p1_serious_0, face found: InvalidRequestError: It is too long.\n"
+    )
+
+
 def test_markdown(table: RunTable) -> None:
     text = to_markdown(table)
     second, third = text.split("**Table 2**")[1].split("**Table 3**")

@@ -51,7 +51,7 @@ class FaceFrechetDistance:
     """See above. What is kept of a video: features of the photo and of the frames, (1 + frames, D), as text."""
 
     definition = Definition(
-        "face_frechet_distance", "Frechet distance of faces, own features", "", (0.0, np.inf), "lower"
+        "face_frechet_distance", "Frechet distance of faces, own features", "", (0.0, np.inf), "lower", of_sets=True
     )
     lost_degrees = 0
 

@@ -21,7 +21,13 @@ class FaceInceptionDistance(FaceFrechetDistance):
     """See above. What is kept of a video is that of the distance with own features, or None without the weights."""
 
     definition = Definition(
-        "face_inception_distance", "FID of faces", "", (0.0, np.inf), "lower", network="inception_weights"
+        "face_inception_distance",
+        "FID of faces",
+        "",
+        (0.0, np.inf),
+        "lower",
+        network="inception_weights",
+        of_sets=True,
     )
     lost_degrees = 1
 

@@ -41,6 +41,8 @@ class Definition:
     """Whether it depends on who tells people apart, whose name is then part of the number."""
     network: str = ""
     """Field of the run's config that names the network it needs; without it nothing is measured. Empty for most."""
+    of_sets: bool = False
+    """Whether it looks at many videos as a set, so that people who are drawn twice change it: see `report_line`."""
 
     def title(self, recognizer: str = "") -> str:
         """What the number is called in full, such as "RS (dlib-resnet)" or "FM, face widths per frame".
@@ -73,6 +75,9 @@ class Metric(Protocol[TakenT]):
 
         Returns:
             What `combine` needs of it; None if nothing could be measured.
+
+        Raises:
+            FantasyIDError: The metric needs a network of its own, which cannot be asked about this video.
         """
         ...
 
@@ -80,7 +85,7 @@ class Metric(Protocol[TakenT]):
         """Make one number of many videos, or of one.
 
         Args:
-            videos: What was measured, those of which nothing could be measured too.
+            videos: What was measured, those of which there is nothing to measure too.
 
         Returns:
             The number; None if there is none.
