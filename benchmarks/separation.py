@@ -14,7 +14,7 @@ import csv
 import itertools
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from fantasyid.core.video import write_video
 from fantasyid.data.precompute import FRAMES
 from fantasyid.data.repose.render import render
 from fantasyid.data.repose.rig import HeadLayers, RigSet
+from fantasyid.evaluation.metrics.registry import metric_of
 from fantasyid.evaluation.protocol import (
     IDENTITY_PROMPTS,
     OPPOSITE_PROMPTS,
@@ -127,6 +128,22 @@ def find_orders(config: RunConfig, items: Sequence[RunItem]) -> dict[str, dict[s
     return found
 
 
+def to_markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of docs/evaluation.md: each metric's numbers, and which orders it claims to see and sees.
+
+    Args:
+        rows: Of `find_orders`.
+    """
+    lines = ["| number | " + " | ".join(SYSTEMS) + " | orders seen |", "|---" * (len(SYSTEMS) + 2) + "|"]
+    for metric in dict.fromkeys(order.metric for order in ORDERS):
+        own = [row for name, row in rows.items() if name.startswith(f"{metric}: ")]
+        values = {system: f"{value:.3g}" for row in own for system, value in row["values"].items()}
+        cells = [values.get(system, "") for system in SYSTEMS]
+        seen = f"{sum(row['seen'] for row in own)} of {len(own)}"
+        lines.append(f"| {' | '.join([metric_of(metric).definition.title(), *cells, seen])} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Make the videos, judge them, and write what was found; exits with 1 where an order is not seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,7 +164,9 @@ def main() -> None:
     results = Results(arguments.result, torch.device("cpu"))
     for name, found in find_orders(config, items).items():
         results.add(name, **found)
-    unseen = [name for name, row in results.content["rows"].items() if not row["seen"]]
+    rows = results.content["rows"]
+    say(to_markdown(rows))
+    unseen = [name for name, row in rows.items() if not row["seen"]]
     say(f"{len(ORDERS) - len(unseen)} of {len(ORDERS)} orders are seen; not seen: {', '.join(unseen) or 'none'}")
     sys.exit(1 if unseen else 0)
 

@@ -1,5 +1,8 @@
 """A tiny model that reads real photos."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,15 +13,23 @@ from fantasyid.pipelines.fantasyid import FantasyIDPipeline
 from tests.tiny import tiny_face_reader_model, tiny_face_vision, tiny_hierarchy, tiny_identity_encoder
 from tests.tiny_pipeline import tiny_pipeline, tiny_pipeline_transformer
 
+Config = Mapping[str, Any]
 
-def tiny_photo_pipeline() -> FantasyIDPipeline:
+
+def tiny_photo_pipeline(
+    encoder_config: Config | None = None, transformer_config: Config | None = None
+) -> FantasyIDPipeline:
     """A pipeline for 128 x 128 pixels and 9 frames, whose face reader is right enough for a frontal photo."""
     head = HeadModel.load()
     levels = (len(head.mean), 20, 7)
-    encoder = tiny_identity_encoder(with_mesh=False, levels=levels, grid_size=12)
-    encoder.set_hierarchy(**{**tiny_hierarchy(levels, 5), "template": head.mean, "topology_hash": head.topology.hash})
+    encoder = tiny_identity_encoder(with_mesh=False, levels=levels, grid_size=12, **(encoder_config or {}))
+    if encoder.config.use_vertices:
+        mesh = {"template": head.mean, "topology_hash": head.topology.hash}
+        encoder.set_hierarchy(**{**tiny_hierarchy(levels, 5), **mesh})
     return tiny_pipeline(
-        transformer=tiny_pipeline_transformer(sample_width=16, sample_height=16, sample_frames=9),
+        transformer=tiny_pipeline_transformer(
+            sample_width=16, sample_height=16, sample_frames=9, **(transformer_config or {})
+        ),
         identity_encoder=encoder.eval(),
         face_vision=tiny_face_vision(image_size=96).eval(),
         face_reader_model=_mean_face_reader(head),

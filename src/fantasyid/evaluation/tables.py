@@ -208,7 +208,14 @@ def _compare(
     exchanged: Callable[[NDArray[np.bool_]], float | None],
     num_people: int,
 ) -> Comparison:
-    line = report_line("", lambda draw: _less(of_system(draw), of_base(draw)), num_people, of_sets=number.of_sets)
+    low, high = number.bounds
+    line = report_line(
+        "",
+        lambda draw: _less(of_system(draw), of_base(draw)),
+        num_people,
+        of_sets=number.of_sets,
+        bounds=(low - high, high - low),
+    )
     return Comparison(difference=line.value, low=line.low, high=line.high, p=swap_test(exchanged, num_people))
 
 
