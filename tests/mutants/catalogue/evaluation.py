@@ -286,6 +286,13 @@ EVALUATION = (
         _TABLES + "test_markdown",
     ),
     Mutation(
+        "Table 3 has the whole system",
+        "evaluation/tables.py",
+        "(*table.ablations, table.compared_with)",
+        "table.ablations",
+        "tests/unit/evaluation/test_paper_tables.py::test_both_tables_have_paired_tests_over_people",
+    ),
+    Mutation(
         "a video without a face obeys no prompt",
         "evaluation/obedience.py",
         "shown = isinstance(more, float) and isinstance(less, float) and more > less",
@@ -295,8 +302,8 @@ EVALUATION = (
     Mutation(
         "prompts are compared within one seed",
         "evaluation/obedience.py",
-        "number = {(item.person, item.seed, item.prompt_key)",
-        "number = {(item.person, min(one.seed for one in items), item.prompt_key)",
+        "(item.person, item.seed, item.prompt_key): item.measured",
+        "(item.person, min(one.seed for one in items), item.prompt_key): item.measured",
         _TABLES + "test_a_pair_counts_within_one_seed",
     ),
     Mutation(

@@ -117,6 +117,19 @@ def test_what_failed_is_told(page: Page) -> None:
     assert any(words.startswith("frozen, <b>&$1$__left_1: UnreadableVideoError") for words in page.words)
 
 
+def test_a_number_that_cannot_be_had_is_told(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    path = tmp_path / "out" / "items" / "moving" / f"{NAMES[0]}_left_1.json"
+    item = json.loads(path.read_text())
+    item["measured"]["jitter"] |= {"value": None, "failure": "InvalidRequestError: It is too long."}
+    path.write_text(json.dumps(item))
+    report = tmp_path / "report.html"
+    assert run_command("evaluate", "report", tmp_path / "out", "--out", report).exit_code == 0
+    words = Page(report.read_text()).words
+    assert "1 numbers of single videos could not be measured" in words
+    assert f"moving, {NAMES[0]}_left_1, jitter: InvalidRequestError: It is too long." in words
+
+
 def test_the_best_and_the_worst_videos_are_in_the_page(finished: Path, page: Page, tmp_path: Path) -> None:
     likeness = {
         (item.system, item.person, item.prompt_key): item.measured["reference_similarity"].value
