@@ -5,8 +5,8 @@ python -m benchmarks.separation --portraits PORTRAITS --rigs RIGS.npz --out FOLD
 
 The systems: photos of held-out people re-posed to do what the prompt asks, this package's model, the same model without
 identity, the photo itself as a still video, and somebody else's re-posed video. RIGS is made by `fantasyid data rigs
---split val`; people whose photo cannot be re-posed are left out. Needs no GPU; two cores take three minutes a person.
-What is there is not made again.
+--split val`; people whose photo cannot be re-posed are left out. Needs no GPU. What is there is
+not made again.
 """
 
 import argparse

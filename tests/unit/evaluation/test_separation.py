@@ -5,6 +5,7 @@ it by the built-in model, seed 0, with the prompt "A woman turns the head to the
 background.", the second with `--no-identity`.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.separation import FROZEN, NO_IDENTITY, ORDERS, OURS, REPOSED, STRANGER, SYSTEMS, Order
+from benchmarks.separation import FROZEN, NO_IDENTITY, ORDERS, OURS, REPOSED, STRANGER, SYSTEMS, Order, to_markdown
 from fantasyid.core.video import open_video, write_video
 from fantasyid.evaluation.metrics.interface import Measured
 from fantasyid.evaluation.metrics.registry import all_metrics
@@ -21,6 +22,7 @@ from fantasyid.evaluation.run import run
 from fantasyid.evaluation.run_config import RunConfig, run_rows
 from tests.unit.data.clips.films import packaged_film, portrait_rig, posed
 
+ROOT = Path(__file__).parents[3]
 MADE = Path(__file__).parent / "videos"
 PHOTOS_DEG = (-14.0, 0.0, 14.0)
 # Of each video where it begins and ends; the means do not follow the photos'.
@@ -92,3 +94,10 @@ def test_the_order_is_seen(found: dict[tuple[str, str], float | None], order: Or
     assert more is not None
     assert less is not None
     assert more > less
+
+
+def test_the_documents_table_is_that_of_the_result() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "results" / "separation.json").read_text())["rows"]
+    assert len(rows) == len(ORDERS)
+    assert all(row["seen"] for row in rows.values())
+    assert to_markdown(rows) in (ROOT / "docs" / "evaluation.md").read_text()
