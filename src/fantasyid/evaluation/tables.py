@@ -120,7 +120,7 @@ def build_table(config: RunConfig, items: Sequence[RunItem]) -> RunTable:
         num_videos={name: sum(item.system == name for item in judged) for name in systems},
         failures={_name(item): item.failure for item in items if item.failure is not None},
         unmeasured={
-            f"{_name(item)}, {metric_of(key).definition.name}": kept.failure
+            f"{_name(item)}, {metric_of(key).definition.title()}": kept.failure
             for item in judged
             for key, kept in item.measured.items()
             if kept.failure is not None

@@ -127,7 +127,7 @@ def test_a_number_that_cannot_be_had_is_told(finished: Path, tmp_path: Path) -> 
     assert run_command("evaluate", "report", tmp_path / "out", "--out", report).exit_code == 0
     words = Page(report.read_text()).words
     assert "1 numbers of single videos could not be measured" in words
-    assert f"moving, {NAMES[0]}_left_1, jitter: InvalidRequestError: It is too long." in words
+    assert f"moving, {NAMES[0]}_left_1, jitter, face widths per frame²: InvalidRequestError: It is too long." in words
 
 
 def test_the_best_and_the_worst_videos_are_in_the_page(finished: Path, page: Page, tmp_path: Path) -> None:
