@@ -179,6 +179,13 @@ TRAINING = (
         _STAGES + "test_a_base_that_is_not_frozen_learns_too",
     ),
     Mutation(
+        "every epoch has an order of its own",
+        "training/chance.py",
+        'seed_of("order", seed, epoch)',
+        'seed_of("order", seed)',
+        "tests/unit/training/test_chance.py::test_every_epoch_shows_each_clip_once_in_an_order_of_its_own",
+    ),
+    Mutation(
         "what is trained stays in float32",
         "training/groups.py",
         "if weight.requires_grad or weight.ndim < 2:",
