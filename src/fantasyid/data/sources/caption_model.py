@@ -77,10 +77,7 @@ class CaptionModel:
         Returns:
             Texts in one line, to the end of their last full sentence; empty where the model said nothing.
         """
-        pictures = [[_shrunk(frame) for frame in frames] for frames in videos]
-        texts = [self._asked(len(frames)) for frames in pictures]
-        inputs = self.processor(text=texts, images=pictures, padding=True, return_tensors="pt")
-        inputs = inputs.to(self.model.device, self.model.dtype)
+        inputs = self.inputs(videos).to(self.model.device, self.model.dtype)
         written = self.model.generate(
             **inputs,
             do_sample=False,
@@ -92,6 +89,18 @@ class CaptionModel:
         )
         answers = self.processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return [whole_sentences(answer) for answer in answers]
+
+    def inputs(self, videos: Sequence[Sequence[NDArray[np.uint8]]]) -> Any:
+        """Pictures and requests as the processor makes them for the model; see `describe`."""
+        pictures = [[_shrunk(frame) for frame in frames] for frames in videos]
+        texts = [self._asked(len(frames)) for frames in pictures]
+        start = self.processor.tokenizer.bos_token
+        has_start = bool(start) and texts[0].startswith(
+            start
+        )  # where the template has it, the tokenizer must not add it
+        return self.processor(
+            text=texts, images=pictures, padding=True, return_tensors="pt", add_special_tokens=not has_start
+        )
 
     def _asked(self, frames: int) -> str:
         """The request for so many pictures, in the model's form of a conversation."""

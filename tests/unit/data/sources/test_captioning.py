@@ -13,6 +13,7 @@ import transformers
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     CLIPVisionConfig,
@@ -59,6 +60,7 @@ def write_model(folder: Path) -> None:
     """LLaVA with one layer, whose words depend on the pictures."""
     words = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", WORDS.index("<s>"))])
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "<s>", "eos_token": "</s>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, additional_special_tokens=["<image>"], **special)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
@@ -140,6 +142,15 @@ def test_words_are_the_models_most_probable_ones(model: Path, videos: Path) -> N
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     assert said == whole_sentences(reader.processor.decode(inputs["input_ids"][0, asked:], skip_special_tokens=True))
     assert len(said.split()) > 5
+
+
+@pytest.mark.parametrize("start", ["", "<s> "])
+def test_a_request_has_one_start(model: Path, videos: Path, start: str) -> None:
+    """Some templates write it, and for others the tokenizer adds it."""
+    reader = CaptionModel.load(model, "cpu", torch.float32)
+    reader.processor.chat_template = start + TEMPLATE
+    numbers = reader.inputs([list(spread_frames(videos / "a.mp4", 2))])["input_ids"]
+    assert (numbers == WORDS.index("<s>")).sum() == 1
 
 
 def test_frames_are_spread_evenly(videos: Path) -> None:
