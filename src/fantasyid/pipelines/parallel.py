@@ -9,9 +9,10 @@ parts would not give the same frames, and decoding on every device takes as long
 import json
 import logging
 import os
+import signal
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -257,13 +258,26 @@ def launch(devices: int, run: Callable[..., None], *arguments: Any) -> None:
         first = Path(folder) / "first.json"
         logging.disable()  # it logs what is raised below
         try:
-            elastic_launch(config, _run_and_tell)(first, run, *arguments)
+            with _signals_are_handled_as_before():
+                elastic_launch(config, _run_and_tell)(first, run, *arguments)
         except ChildFailedError as error:
             if first.exists():
                 raise _first_error(first) from error
             raise
         finally:
             logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def _signals_are_handled_as_before() -> Iterator[None]:
+    """PyTorch's launcher handles them from then on, and would raise its own error at the next Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:  # only in the main thread
+                signal.signal(number, handler)
 
 
 def _run_and_tell(first: Path, run: Callable[..., None], *arguments: Any) -> None:
