@@ -15,7 +15,10 @@ from fantasyid.core.optional import require
 
 # The libraries behind take seconds to import; the functions below import them, so that --help doesn't.
 if TYPE_CHECKING:
-    from fantasyid.evaluation.run_config import RunRow, System
+    from fantasyid.evaluation.consisid.person import ReadPeople
+    from fantasyid.evaluation.consisid.request import ConsisIDRequest
+    from fantasyid.evaluation.run import MakerFactory
+    from fantasyid.evaluation.run_config import RunConfig, RunRow, System
     from fantasyid.generation.request import GenerationRequest
 
 _OF_THE_ROW = ("prompt", "seed", "num_videos")
@@ -42,12 +45,8 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     asked, base = read_run_config(config), config.parent
     rows = list(run_rows(asked, base))
-    makers = {
-        system.name: partial(StudioMaker, system_request(system, rows[0]))
-        for system in asked.systems
-        if system.request is not None
-    }
-    items = run_all(asked, rows, base, out, makers, workers, tuple(as_text(argument) for argument in sys.argv[1:]))
+    command = tuple(as_text(argument) for argument in sys.argv[1:])
+    items = run_all(asked, rows, base, out, makers_of(asked, rows[0], base), workers, command)
     _write_tables(config, out)
     if failed := sum(item.failure is not None for item in items):
         typer.echo(f"{failed} of {len(items)} videos failed; the tables say why.", err=True)
@@ -96,6 +95,27 @@ def _write_tables(config: Path, out: Path) -> None:
         latex.write_text(to_latex(numbers), encoding="utf-8")
         plain.write_text(numbers.model_dump_json(indent=2) + "\n", encoding="utf-8")
     typer.echo(to_markdown(numbers))
+
+
+def makers_of(config: "RunConfig", row: "RunRow", base: Path) -> dict[str, "MakerFactory"]:
+    """Who makes the videos of each system that needs them made.
+
+    Args:
+        config: What is evaluated.
+        row: Any of its rows.
+        base: What its paths are relative to.
+
+    Raises:
+        FantasyIDError: A request cannot be used, or something is missing; so nothing is made in vain before.
+    """
+    makers: dict[str, MakerFactory] = {}
+    for system in config.systems:
+        if system.request is not None:
+            makers[system.name] = partial(StudioMaker, system_request(system, row))
+        elif system.consisid is not None:
+            makers[system.name] = partial(ConsisIDMaker, system.consisid, base)
+            makers[system.name]()  # it looks for all that it needs and loads nothing yet
+    return makers
 
 
 def system_request(system: "System", row: "RunRow") -> "GenerationRequest":
@@ -166,3 +186,44 @@ class StudioMaker:
         assert self.request.person is not None, "the request is of a person"
         person = self.request.person.model_copy(update={"photos": (row.photo,)})
         return self.request.model_copy(update={"prompt": row.text, "seed": row.seed, "person": person})
+
+
+@dataclass
+class ConsisIDMaker:
+    """Makes the videos of diffusers' ConsisID.
+
+    Args:
+        request: How.
+        base: What its folder is relative to.
+        read_people: Makes what reads people; None is ConsisID's own.
+
+    Raises:
+        FantasyIDError: Weights or packages are missing.
+    """
+
+    request: "ConsisIDRequest"
+    base: Path
+    read_people: "ReadPeople | None" = None
+
+    def __post_init__(self) -> None:
+        from fantasyid.evaluation.consisid.person import FaceUtilsReader
+        from fantasyid.evaluation.consisid.pipeline import ConsisID
+        from fantasyid.generation.machine import choose_device
+
+        used = choose_device("auto", "auto")
+        self.consisid = ConsisID(
+            self.request, self.base / self.request.folder, *used, self.read_people or FaceUtilsReader
+        )
+
+    def made_of(self, row: "RunRow") -> str:
+        """Hash of the weights as they are used, of the code, of the photo, of the prompt and of the seed."""
+        import hashlib
+
+        from fantasyid.core.input_files import file_sha256
+
+        parts = (self.consisid.fingerprint, file_sha256(row.photo), str(row.seed), row.text)
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+    def make(self, row: "RunRow", path: Path) -> None:
+        """Write the video."""
+        self.consisid.save(path, row.photo, row.text, row.seed)

@@ -85,7 +85,7 @@ def video_path(row: RunRow, base: Path, out: Path, folder: VideoFolder | None) -
         row: Which.
         base: What the config's paths are relative to.
         out: Folder of the run.
-        folder: Where its system's videos lie, if it is not this package that makes them.
+        folder: Where its system's videos lie, if they were made elsewhere.
     """
     if folder is None:
         return out / "videos" / row.system / f"{row.name}.mp4"
@@ -109,7 +109,7 @@ def run(
         rows: All of `run_rows`.
         base: What the config's paths are relative to.
         out: Folder of the videos and items.
-        makers: Of the systems that have a request, by name.
+        makers: Of the systems whose videos are made, by name.
         num_workers: Processes, each with models of its own.
         command: The arguments as typed, for the run's record.
 

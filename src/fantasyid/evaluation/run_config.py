@@ -12,6 +12,7 @@ from fantasyid.core.bounds import SEED
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.faults import first_fault
 from fantasyid.core.input_files import check_input_file
+from fantasyid.evaluation.consisid.request import ConsisIDRequest
 from fantasyid.evaluation.metrics.interface import MeanOfVideos, Metric
 from fantasyid.evaluation.metrics.registry import all_metrics, metric_of
 from fantasyid.evaluation.protocol import Aspect, Person, read_people
@@ -122,7 +123,7 @@ class VideoFolder(_Part):
 
 
 class System(_Part):
-    """Who makes videos: this package, or anybody whose videos lie in a folder."""
+    """Who makes videos: this package, diffusers' ConsisID, or anybody whose videos lie in a folder."""
 
     name: Name
     """In tables and file names."""
@@ -130,13 +131,15 @@ class System(_Part):
     """Fields of a `GenerationRequest`, but for the prompt, the photos and the seed; `{}` asks for nothing else."""
     videos: VideoFolder | None = None
     """Videos of another system."""
+    consisid: ConsisIDRequest | None = None
+    """Where ConsisID's weights lie, and how they are used."""
     ablation: bool = False
     """Whether it is the system that others are compared with, less a part: such rows are the paper's Table 3."""
 
     @model_validator(mode="after")
     def _check(self) -> "System":
-        if (self.request is None) == (self.videos is None):
-            raise ValueError(f"give the system {self.name} either a request or videos")
+        if [self.request, self.videos, self.consisid].count(None) != 2:
+            raise ValueError(f"give the system {self.name} a request, videos or consisid, one of the three")
         return self
 
 

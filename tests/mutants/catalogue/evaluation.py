@@ -12,6 +12,7 @@ _PEOPLE = "tests/unit/evaluation/test_protocol.py::test_people_of_the_split_with
 _RUN, _TABLES = "tests/unit/evaluation/test_run.py::", "tests/unit/evaluation/test_tables.py::"
 _PEERS = "tests/unit/evaluation/test_peers.py::test_the_numbers_are_those_of_their_own_code"
 _PAGE = "tests/unit/evaluation/test_page.py::"
+_CONSISID = "tests/unit/evaluation/test_consisid.py::"
 _JUDGE, _FLOW, _IN_FRAMES = (
     "evaluation/identity.py",
     "evaluation/metrics/face_motion.py",
@@ -312,6 +313,48 @@ EVALUATION = (
         "if self.first is not None and self.first > len(people):",
         "if self.first is not None and not people:",
         _RUN + "test_the_protocol_is_fifty_prompts_and_eight_motions_of_fifty_people",
+    ),
+    Mutation(
+        "ConsisID's videos are marked",
+        "evaluation/consisid/pipeline.py",
+        "add_mark(self.frames(photo, prompt, seed))",
+        "self.frames(photo, prompt, seed)",
+        _CONSISID + "test_its_videos_are_marked_as_ours_are",
+    ),
+    Mutation(
+        "what a video of ConsisID is made of names its weights",
+        "evaluation/consisid/pipeline.py",
+        "{name} {file.name} {file_sha256(file)} ",
+        "{name} {file.name} ",
+        _CONSISID + "test_what_a_video_is_made_of_names_all_that_decides_it",
+    ),
+    Mutation(
+        "ConsisID's prompt is not cut off",
+        "evaluation/consisid/pipeline.py",
+        "(count := len(pipeline.tokenizer(prompt).input_ids)) > most",
+        "(count := 0) > most",
+        _CONSISID + "test_a_prompt_that_it_would_cut_off_is_refused",
+    ),
+    Mutation(
+        "ConsisID's video has as many frames as are asked for",
+        "evaluation/consisid/request.py",
+        "if num_frames % _FRAMES != 1:",
+        "if num_frames % 4 != 1:",
+        _CONSISID + "test_wrong_options_are_one_sentence",
+    ),
+    Mutation(
+        "nothing of ConsisID's face networks is downloaded",
+        "evaluation/consisid/person.py",
+        "        if missing:\n",
+        "        if False:\n",
+        _CONSISID + "test_missing_files_of_the_face_are_told_and_not_downloaded",
+    ),
+    Mutation(
+        "ConsisID's face networks are handed over in their order",
+        "evaluation/consisid/person.py",
+        "return first, clip, second, mean, std, app",
+        "return first, second, clip, mean, std, app",
+        _CONSISID + "test_everything_is_handed_to_diffusers_code_by_its_name",
     ),
     Mutation(
         "the peers count negative cosines as 0",

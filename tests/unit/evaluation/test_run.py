@@ -218,7 +218,7 @@ def test_the_commands(folder: Path) -> None:
         ({"prompts": [{"key": "a/b", "text": "x"}]}, "prompts.0.key"),
         ({"seeds": [-1]}, "seeds.0"),
         ({"compared_with": "nobody"}, "compared_with is 'nobody', which is none of the systems"),
-        ({"systems": [{"name": "theirs"}]}, "either a request or videos"),
+        ({"systems": [{"name": "theirs"}]}, "a request, videos or consisid, one of the three"),
         ({"systems": [{"name": "theirs", "videos": {"folder": ".", "pattern": "{who}.mp4"}}]}, "may hold {person}"),
         ({"systems": [{"name": "theirs", "videos": {"folder": ".", "pattern": "a.mp4"}}]}, "one file for all videos"),
         ({"systems": [{"name": "theirs", "request": {"seed": 1}}]}, "gives seed, which is each video's own"),
