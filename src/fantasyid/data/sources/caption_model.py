@@ -95,9 +95,8 @@ class CaptionModel:
         pictures = [[_shrunk(frame) for frame in frames] for frames in videos]
         texts = [self._asked(len(frames)) for frames in pictures]
         start = self.processor.tokenizer.bos_token
-        has_start = bool(start) and texts[0].startswith(
-            start
-        )  # where the template has it, the tokenizer must not add it
+        # Where the template has it, the tokenizer must not add it.
+        has_start = bool(start) and texts[0].startswith(start)
         return self.processor(
             text=texts, images=pictures, padding=True, return_tensors="pt", add_special_tokens=not has_start
         )
