@@ -1,17 +1,12 @@
 """What a run draws at random: functions of its seed and of where it stands, so that nothing of it need be kept."""
 
 from functools import lru_cache
-from hashlib import blake2b
 
 import numpy as np
 import torch
 from torch import Tensor
 
-
-def seed_of(*words: int | str) -> int:
-    """A seed that tells these words from all others, 0 to 2**63 - 1."""
-    content = "/".join(str(word) for word in words).encode()
-    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little") >> 1
+from fantasyid.core.seeds import seed_of
 
 
 def reseed(random: np.random.Generator | torch.Generator, *words: int | str) -> None:

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from fantasyid.core.errors import InvalidRequestError
 from fantasyid.core.output_files import write_file
+from fantasyid.core.seeds import seed_of
 from fantasyid.training.average import WeightAverage
-from fantasyid.training.chance import reseed, seed_of
+from fantasyid.training.chance import reseed
 from fantasyid.training.checkpoint import Checkpoints, RunState, hash_of_frozen
 from fantasyid.training.config import OptimiserConfig
 from fantasyid.training.groups import TrainedGroup, everything

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fantasyid.training.chance import clips_at, reseed, seed_of
+from fantasyid.core.seeds import seed_of
+from fantasyid.training.chance import clips_at, reseed
 from fantasyid.training.trainer import BatchPart
 
 CLIPS, BATCH, STEPS = 7, 72, 200

@@ -4,7 +4,6 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from fantasyid.conditioning.identity import IdentityPreparation, prepare_identit
 from fantasyid.conditioning.latents import encode_video, reference_latents
 from fantasyid.conditioning.text import encode_text
 from fantasyid.core.imaging import to_tensor
+from fantasyid.core.seeds import seed_of
 from fantasyid.models.eva_vision import EvaVisionModel
 from fantasyid.models.vision import FaceVisionModel
 
@@ -140,8 +140,7 @@ def with_pixel_noise(picture: Tensor, name: str) -> Tensor:
     Returns:
         (1,3,H,W), not clamped, as upstream.
     """
-    seed = int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_of(name))
     deviation = (NOISE_LOG_MEAN + NOISE_LOG_STD * torch.randn(1, generator=generator)).exp()
     return picture + deviation * torch.randn(picture.shape, generator=generator)
 

@@ -8,12 +8,13 @@ from diffusers import CogVideoXDDIMScheduler
 from torch import Tensor, nn
 
 from fantasyid.conditioning.latents import offset, padding_frames, rotary_embedding, takes_reference, with_reference
+from fantasyid.core.seeds import seed_of
 from fantasyid.data.precompute import LatentPool
 from fantasyid.geometry.head_model import HeadModel
 from fantasyid.models.identity_encoder import IdentityEncoder
 from fantasyid.models.population_norm import drift
 from fantasyid.models.transformer import FantasyIDTransformer3DModel
-from fantasyid.training.chance import clips_at, seed_of
+from fantasyid.training.chance import clips_at
 from fantasyid.training.clips import Clips
 from fantasyid.training.trainer import BatchPart, Losses
 
